@@ -1,0 +1,94 @@
+"""What the fidelity benchmark asks of a picture whose scene is known."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy import ndimage
+
+from depthwright.engine.fidelity import measure
+from training.judge import ANSWERS, load, prepare, truth
+from training.render import Render, render
+from training.scenes import COLOURS, Scene
+
+Array = np.ndarray
+LARGE = 0.02
+SMALL_RENDER = 96
+
+
+@dataclass(frozen=True)
+class Figures:
+    """One picture measured against its scene; `colours` holds one entry an object over `LARGE` of the area."""
+
+    rmse: float
+    correlation: float
+    shuffled: float
+    iou: float
+    colours: tuple[bool, ...]
+    attributes: dict[str, bool]
+
+
+class Examiner:
+    """Measures pictures with the judge network, the depth estimator and the renderer itself."""
+
+    def __init__(self, judge: Path, estimate_depth: object) -> None:
+        self.judge = load(judge)
+        self.estimate_depth = estimate_depth
+
+    def examine(self, scene: Scene, truth_render: Render, picture: Array, other: Array) -> Figures:
+        """`picture` is uint8 [H, W, 3]; `other` is another scene's control depth, for the shuffled figure."""
+        seen = self.estimate_depth(picture)  # type: ignore[operator]
+        fidelity = measure(truth_render.depth, seen)
+        shuffled = measure(other, seen).residual_correlation
+        mask, scores = self._judge(picture)
+        answers = {name: ANSWERS[name][int(scores[name].argmax())] for name in ANSWERS}
+        return Figures(
+            rmse=fidelity.rmse,
+            correlation=fidelity.residual_correlation or 0.0,
+            shuffled=shuffled or 0.0,
+            iou=_iou(mask, truth_render.ids >= 0),
+            colours=tuple(
+                named_colour(scene, index, truth_render, picture) == thing.colour
+                for index, thing in enumerate(scene.things)
+                if (truth_render.ids == index).mean() > LARGE
+            ),
+            attributes={name: answers[name] == word for name, word in truth(scene).items()},
+        )
+
+    @torch.inference_mode()
+    def _judge(self, picture: Array) -> tuple[Array, dict[str, Array]]:
+        mask, scores = self.judge(prepare(picture[None]))
+        full = torch.nn.functional.interpolate(mask[None], picture.shape[:2], mode="bilinear")[0, 0]
+        return full.numpy() > 0, {name: value[0].numpy() for name, value in scores.items()}
+
+
+def _iou(found: Array, real: Array) -> float:
+    return float((found & real).sum() / max(1, (found | real).sum()))
+
+
+def named_colour(scene: Scene, index: int, truth_render: Render, picture: Array) -> str:
+    """The colour word whose own render, in this light and pose, comes nearest to the object's mean colour."""
+    inside = ndimage.binary_erosion(truth_render.ids == index, iterations=max(1, picture.shape[0] // 128))
+    if not inside.any():
+        inside = truth_render.ids == index
+    seen = _lab(picture[inside].astype(np.float64).mean(0))
+    height, width = picture.shape[:2]
+    shrink = SMALL_RENDER / min(height, width)
+    distances: dict[str, float] = {}
+    for colour in COLOURS:
+        option = render(scene.recoloured(index, colour), round(width * shrink), round(height * shrink))
+        pixels = option.rgb[option.ids == index].astype(np.float64)
+        distances[colour] = float(np.linalg.norm(_lab(pixels.mean(0)) - seen))
+    return min(distances, key=distances.__getitem__)
+
+
+def _lab(rgb: Array) -> Array:
+    """Mean display colour 0-255 -> CIE L*a*b* (D65)."""
+    linear = np.where(rgb > 10.31475, ((rgb / 255 + 0.055) / 1.055) ** 2.4, rgb / 255 / 12.92)
+    xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]) @ linear
+    scaled = xyz / np.array([0.9505, 1.0, 1.089])
+    f = np.where(scaled > 0.008856, np.cbrt(scaled), 7.787 * scaled + 16 / 116)
+    return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])

@@ -1,0 +1,5 @@
+"""`python -m depthwright` is the command `depthwright`."""
+
+from depthwright.cli import main
+
+main()

@@ -1,0 +1,65 @@
+"""The progress of a generation on stderr: a bar by stage and step on a terminal, plain lines elsewhere."""
+
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from depthwright.engine.events import Event, StageFinished, StageStarted, StepFinished
+
+_TITLES = {
+    "depth": "Depth map",
+    "text": "Prompt",
+    "control": "Control latents",
+    "denoise": "Denoising",
+    "decode": "Decoding",
+    "fidelity": "Fidelity",
+}
+
+
+class GenerationProgress:
+    """Shows events as they come; use it as a context manager around them."""
+
+    def __init__(self, num_images: int, console: Console | None = None) -> None:
+        self._console = console or Console(stderr=True)
+        self._num_images = num_images
+        self._tasks: dict[str, TaskID] = {}
+        self._progress = Progress(
+            TextColumn("{task.description:<16}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=self._console,
+            disable=not self._console.is_terminal,
+        )
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def show(self, event: Event) -> None:
+        """Bring the display up to date with one event."""
+        match event:
+            case StageStarted(stage):
+                if stage not in self._tasks:
+                    self._tasks[stage] = self._progress.add_task(_TITLES[stage], total=self._rounds(stage))
+            case StepFinished(image=image, step=step, steps=steps):
+                self._progress.update(
+                    self._tasks["denoise"],
+                    total=steps * self._num_images,
+                    completed=image * steps + step + 1,
+                )
+            case StageFinished(stage, seconds):
+                if stage != "denoise":
+                    self._progress.advance(self._tasks[stage])
+                if not self._console.is_terminal:
+                    self._console.print(f"{_TITLES[stage]}: {seconds:.1f} s", highlight=False)
+
+    def _rounds(self, stage: str) -> int:
+        return self._num_images if stage in ("denoise", "decode", "fidelity") else 1

@@ -1,0 +1,1 @@
+"""Pixels: depth, text, denoising, decoding. No HTTP, no database, no settings."""

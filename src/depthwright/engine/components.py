@@ -1,0 +1,44 @@
+"""The loaded parts of one model, whichever profile they come from."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from depthwright.engine.adapter import ControlAdapter
+from depthwright.engine.depth import DepthEstimator
+from depthwright.engine.profiles import Profile
+
+
+@dataclass(frozen=True)
+class Components:
+    """Models are diffusers' and transformers' own classes; `scheduler` is a template that no run writes to."""
+
+    profile: Profile
+    device: torch.device
+    dtype: torch.dtype
+    model_version: str
+    transformer: Any
+    adapter: ControlAdapter
+    vae: Any
+    text_encoder: Any
+    text_encoder_2: Any
+    tokenizer: Any
+    tokenizer_2: Any
+    scheduler: Any
+    depth_estimator: DepthEstimator
+
+    @property
+    def vae_scale(self) -> int:
+        """Pixels to a latent, along each side."""
+        return int(2 ** (len(self.vae.config.block_out_channels) - 1))
+
+    @property
+    def multiple(self) -> int:
+        """A picture's sides must be multiples of this many pixels: one token's width."""
+        return 2 * self.vae_scale
+
+    @property
+    def latent_channels(self) -> int:
+        """Channels of a latent before packing."""
+        return int(self.vae.config.latent_channels)

@@ -1,0 +1,58 @@
+"""What the engine says while it works; the callers own progress bars, previews and cancellation."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from PIL import Image
+
+from depthwright.engine.result import GenerationResult
+
+Stage = Literal["depth", "text", "control", "denoise", "decode", "fidelity"]
+
+
+@dataclass(frozen=True)
+class StageStarted:
+    """A stage begins. Denoise, decode and fidelity come once for each image."""
+
+    stage: Stage
+
+
+@dataclass(frozen=True)
+class StageFinished:
+    """A stage ended after so many seconds of its own work (time spent in the caller is not counted)."""
+
+    stage: Stage
+    seconds: float
+
+
+@dataclass(frozen=True)
+class StepFinished:
+    """Denoising step `step` (from 0) of `steps` is done for image `image` (from 0) of `num_images`.
+
+    `preview()` decodes the picture as the model expects it to end. It costs one decoding, and only when called.
+    """
+
+    image: int
+    num_images: int
+    step: int
+    steps: int
+    preview: Callable[[], Image.Image]
+
+
+@dataclass(frozen=True)
+class ImageFinished:
+    """Image `image` (from 0) is there, RGB at exactly the requested size."""
+
+    image: int
+    picture: Image.Image
+
+
+@dataclass(frozen=True)
+class Finished:
+    """All is done; no event follows."""
+
+    result: GenerationResult
+
+
+Event = StageStarted | StageFinished | StepFinished | ImageFinished | Finished

@@ -1,0 +1,99 @@
+"""A profile becomes models in memory. One path for all: the embedded model loads by the very lines that load FLUX."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import FlowMatchEulerDiscreteScheduler
+from transformers import (
+    AutoImageProcessor,
+    AutoModelForDepthEstimation,
+    AutoTokenizer,
+    CLIPTextModel,
+    T5EncoderModel,
+)
+
+from depthwright.engine.adapter import ControlAdapter, LiveAdapter, MergedAdapter
+from depthwright.engine.components import Components
+from depthwright.engine.depth import DepthEstimator
+from depthwright.engine.lora import ControlLora, read_lora
+from depthwright.engine.memory import memory_guard
+from depthwright.engine.placing import choose_device, place, place_large
+from depthwright.engine.profiles import Profile
+from depthwright.engine.reading import read_folder, read_model, read_transformer, read_vae
+from depthwright.engine.sources import locate, model_version
+from depthwright.errors import WeightsInvalid
+
+
+def load_components(
+    profile: Profile,
+    *,
+    device: str | None = None,
+    overrides: Mapping[str, Path] | None = None,
+    cache_dir: Path | None = None,
+) -> Components:
+    """Load every part of a profile; `overrides` takes parts from files or folders of this machine instead.
+
+    `cache_dir` is a folder that remembers digests of weights. Raises WeightsMissing, WeightsInvalid, InvalidParameter
+    or OutOfMemory.
+    """
+    profile = profile.with_overrides(overrides or {})
+    where = choose_device(device)
+    dtype: torch.dtype = getattr(torch, profile.dtype)
+    with memory_guard(f"loading {profile.name}"):
+        # 1. The small parts first: what is missing is known before 24 GB are read.
+        version = model_version(profile, cache_dir)
+        tokenizer = read_folder(profile, "tokenizer", AutoTokenizer)
+        tokenizer_2 = read_folder(profile, "tokenizer_2", AutoTokenizer)
+        scheduler = read_folder(profile, "scheduler", FlowMatchEulerDiscreteScheduler)
+        lora = read_lora(_single_file(locate(profile, "control_lora")))
+        # 2. Then model by model, each to its place before the next is read: main memory holds one at a time.
+        transformer = place_large(read_transformer(profile, dtype), profile.memory, where, dtype)
+        t5 = read_model(profile, "text_encoder_2", T5EncoderModel, dtype)
+        text_encoder_2 = place_large(t5, profile.memory, where, dtype)
+        text_encoder = place(read_model(profile, "text_encoder", CLIPTextModel, dtype), where)
+        vae = place(read_vae(profile, dtype), where)
+        depth_estimator = load_depth_estimator(profile, where)
+        # 3. The control LoRA, merged where the weights lie still, beside them where they are cast or moved.
+        adapter = _adapter(profile, transformer, lora, where, dtype)
+    return Components(
+        profile=profile,
+        device=where,
+        dtype=dtype,
+        model_version=version,
+        transformer=transformer,
+        adapter=adapter,
+        vae=vae,
+        text_encoder=text_encoder,
+        text_encoder_2=text_encoder_2,
+        tokenizer=tokenizer,
+        tokenizer_2=tokenizer_2,
+        scheduler=scheduler,
+        depth_estimator=depth_estimator,
+    )
+
+
+def load_depth_estimator(profile: Profile, device: torch.device) -> DepthEstimator:
+    """The depth estimator alone, always in float32: it is small. Raises WeightsMissing or WeightsInvalid."""
+    processor = read_folder(profile, "depth_estimator", AutoImageProcessor)
+    model = read_model(profile, "depth_estimator", AutoModelForDepthEstimation, torch.float32)
+    return DepthEstimator(place(model, device), processor, profile.depth_near)
+
+
+def _adapter(
+    profile: Profile, transformer: Any, lora: ControlLora, device: torch.device, dtype: torch.dtype
+) -> ControlAdapter:
+    if profile.memory == "resident":
+        return MergedAdapter(transformer, lora)
+    return LiveAdapter(transformer, lora, device, dtype)
+
+
+def _single_file(place: Path) -> Path:
+    """A LoRA may be named by its folder, if it is the only safetensors file there."""
+    if place.is_file():
+        return place
+    candidates = sorted(place.glob("*.safetensors"))
+    if len(candidates) != 1:
+        raise WeightsInvalid(f"{place} holds {len(candidates)} safetensors files: name the control LoRA's.")
+    return candidates[0]

@@ -1,0 +1,147 @@
+"""The story of a request: a control image and a prompt become pictures.
+
+`run` is a generator of events. Closing it stops the work where it stands; nothing of a request stays on the models.
+"""
+
+from collections.abc import Generator
+from functools import partial
+
+from PIL import Image
+from torch import Tensor
+
+from depthwright.engine.components import Components
+from depthwright.engine.control import control_latents
+from depthwright.engine.decode import decode
+from depthwright.engine.denoise import denoise
+from depthwright.engine.depth import extend, prepare_depth, to_picture
+from depthwright.engine.determinism import same_bytes
+from depthwright.engine.enlarge import enlarge
+from depthwright.engine.events import (
+    Event,
+    Finished,
+    ImageFinished,
+    StageStarted,
+    StepFinished,
+)
+from depthwright.engine.fidelity import DepthMap, Fidelity, measure
+from depthwright.engine.framing import Frame, frame
+from depthwright.engine.memory import memory_guard
+from depthwright.engine.result import GenerationResult
+from depthwright.engine.text import TextEmbeddings, encode_prompt
+from depthwright.engine.work import Work
+from depthwright.parameters import GenerationParameters
+
+Events = Generator[Event, None, None]
+
+
+def run(components: Components, parameters: GenerationParameters, control_image: Image.Image) -> Events:
+    """Generate `parameters.num_images` pictures. Raises DepthwrightError; OutOfMemory among them."""
+    work = Work(components.device)
+    framed = frame(parameters.size, components.multiple, components.profile.native)
+    seed = parameters.resolved_seed()
+    seeds = tuple(seed + index for index in range(parameters.num_images))
+    pictures: list[Image.Image] = []
+    fidelity: list[Fidelity] = []
+    with memory_guard(f"a picture of {parameters.size}"):
+        # 1. The depth map, at exactly the size that was asked for, then extended to what is rendered.
+        yield StageStarted("depth")
+        with work.on("depth"):
+            estimator = components.depth_estimator
+            depth = prepare_depth(control_image, parameters.preprocess_depth, parameters.size, estimator)
+            canvas_depth = extend(depth, framed)
+        yield work.finished("depth")
+
+        # 2. The prompt.
+        yield StageStarted("text")
+        with work.on("text"):
+            text = encode_prompt(components, parameters.prompt)
+        yield work.finished("text")
+
+        # 3. The control latents; at scale 0 there are none, and the model is the plain base.
+        yield StageStarted("control")
+        with work.on("control"):
+            follows = parameters.control_scale > 0
+            control = control_latents(components, canvas_depth, framed.render) if follows else None
+        yield work.finished("control")
+
+        for index, image_seed in enumerate(seeds):
+            # 4. Denoise, from this image's own noise.
+            yield StageStarted("denoise")
+            latents = yield from _denoised(
+                components, parameters, text, control, framed, index, image_seed, work
+            )
+            yield work.finished("denoise")
+
+            # 5. Decode, and bring to exactly the size that was asked for.
+            yield StageStarted("decode")
+            with work.on("decode"):
+                rendered = decode(components, latents, framed.render)
+                pictures.append(_exact(rendered, canvas_depth, framed))
+            yield work.finished("decode")
+            yield ImageFinished(index, pictures[-1])
+
+            # 6. Look at the picture's own depth.
+            yield StageStarted("fidelity")
+            with work.on("fidelity"):
+                fidelity.append(measure(depth, estimator.estimate(pictures[-1])))
+            yield work.finished("fidelity")
+
+    # 7. The whole result.
+    yield Finished(
+        GenerationResult(
+            images=tuple(pictures),
+            depth=to_picture(depth),
+            seed=seed,
+            seeds=seeds,
+            seconds=work.seconds,
+            fidelity=tuple(fidelity),
+            parameters=parameters,
+            profile=components.profile.name,
+            model_version=components.model_version,
+        )
+    )
+
+
+def _denoised(
+    components: Components,
+    parameters: GenerationParameters,
+    text: TextEmbeddings,
+    control: Tensor | None,
+    framed: Frame,
+    index: int,
+    seed: int,
+    work: Work,
+) -> Generator[Event, None, Tensor]:
+    """One image's latents, with an event after every step."""
+    steps = denoise(
+        components,
+        text,
+        control,
+        framed.render,
+        control_scale=parameters.control_scale,
+        seed=seed,
+        steps=parameters.num_inference_steps,
+        guidance_scale=parameters.guidance_scale,
+    )
+    for step in work.each("denoise", steps):
+        latents, estimate = step.latents, step.estimate
+        yield StepFinished(
+            index,
+            parameters.num_images,
+            step.index,
+            parameters.num_inference_steps,
+            preview=partial(_preview, components, estimate, framed),
+        )
+    return latents
+
+
+def _preview(components: Components, estimate: Tensor, framed: Frame) -> Image.Image:
+    """The estimate at the render's own size, cut as the picture will be."""
+    with memory_guard("a preview"), same_bytes(components.device):
+        return decode(components, estimate, framed.render).crop(framed.render_box)
+
+
+def _exact(rendered: Image.Image, canvas_depth: DepthMap, framed: Frame) -> Image.Image:
+    if framed.canvas != framed.render:
+        rendered = enlarge(rendered, canvas_depth, framed.canvas)
+    return rendered.crop(framed.box)

@@ -1,0 +1,145 @@
+"""Named model set-ups, as data: which part comes from where, in which precision, and how it lives in memory."""
+
+import tomllib
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, PositiveInt, ValidationError, model_validator
+
+from depthwright.errors import InvalidParameter, UnknownProfile
+
+Part = Literal[
+    "transformer",
+    "vae",
+    "text_encoder",
+    "text_encoder_2",
+    "tokenizer",
+    "tokenizer_2",
+    "scheduler",
+    "control_lora",
+    "depth_estimator",
+]
+PARTS: tuple[Part, ...] = Part.__args__  # type: ignore[attr-defined]
+Memory = Literal["resident", "fp8", "group_offload"]
+_HomePath = Annotated[Path, AfterValidator(Path.expanduser)]
+_SHIPPED = files("depthwright.engine") / "profile_data"
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Source(_Table):
+    """Where one part comes from: exactly one of `package` (a folder of ours), `repo` (of the hub) and `path`.
+
+    `subfolder` names a diffusers folder in it, `filename` a single file. `config` is a folder with the config.json of
+    a single file whose shape its tensors do not tell. In a TOML file paths start from its own folder.
+    """
+
+    package: str | None = None
+    repo: str | None = None
+    path: _HomePath | None = None
+    revision: str | None = None
+    subfolder: str | None = None
+    filename: str | None = None
+    config: _HomePath | None = None
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if sum(place is not None for place in (self.package, self.repo, self.path)) != 1:
+            raise ValueError("name exactly one of package, repo and path")
+        return self
+
+    def beside(self, folder: Path) -> "Source":
+        """The same source, its relative paths taken from `folder`."""
+        places = {name: getattr(self, name) for name in ("path", "config")}
+        return self.model_copy(update={name: folder / place for name, place in places.items() if place})
+
+    @property
+    def patterns(self) -> tuple[str, ...]:
+        """The files of a repository that this part needs; safetensors and small text files, never pickles."""
+        if self.filename:
+            return (self.filename,)
+        prefix = f"{self.subfolder}/" if self.subfolder else ""
+        return tuple(prefix + kind for kind in ("*.safetensors", "*.json", "*.txt", "*.model"))
+
+
+class Licence(_Table):
+    """A licence that covers a part's weights, and what it asks of whoever uses them."""
+
+    covers: str
+    name: str
+    url: str
+    notice: str
+
+
+class Profile(_Table):
+    """One way to run the one pipeline.
+
+    `native` lists the picture sizes in pixels that a small model was trained on; empty means that it draws any
+    multiple of its patch. `memory`: "resident" keeps all on the device and merges the LoRA; "fp8" stores the large
+    weights in eight bits; "group_offload" keeps them in main memory and brings them block by block.
+    """
+
+    name: str
+    title: str
+    description: str
+    dtype: Literal["float32", "bfloat16", "float16"]
+    memory: Memory = "resident"
+    max_sequence_length: PositiveInt
+    native: tuple[tuple[PositiveInt, PositiveInt], ...] = ()
+    depth_near: Literal["large", "small"] = "large"
+    sources: Mapping[Part, Source]
+    licences: tuple[Licence, ...] = ()
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if missing := [part for part in PARTS if part not in self.sources]:
+            raise ValueError(f"sources lack {', '.join(missing)}")
+        return self
+
+    def with_overrides(self, overrides: Mapping[str, Path]) -> "Profile":
+        """The profile with some parts taken from files or folders of this machine. Raises InvalidParameter."""
+        sources = dict(self.sources)
+        for name, path in overrides.items():
+            part = next((part for part in PARTS if part == name), None)
+            if part is None:
+                raise InvalidParameter("weights", name, f"one of {', '.join(PARTS)}")
+            sources[part] = Source(path=path, config=sources[part].config)
+        return self.model_copy(update={"sources": sources})
+
+    def beside(self, folder: Path) -> "Profile":
+        """The same profile, its relative paths taken from `folder`."""
+        return self.model_copy(
+            update={"sources": {part: source.beside(folder) for part, source in self.sources.items()}}
+        )
+
+
+def profile_names() -> tuple[str, ...]:
+    """The profiles that come with the package, the default first."""
+    names = sorted(
+        entry.name.removesuffix(".toml") for entry in _SHIPPED.iterdir() if entry.name.endswith(".toml")
+    )
+    return tuple(names)
+
+
+def load_profile(name: str | Path) -> Profile:
+    """A profile of the package by name, or anyone's by the path of its TOML file.
+
+    Raises UnknownProfile, and InvalidParameter where a file is not a profile.
+    """
+    file = Path(name)
+    try:
+        if str(name) in profile_names():
+            return Profile.model_validate(tomllib.loads((_SHIPPED / f"{name}.toml").read_text()))
+        if file.suffix == ".toml" and file.is_file():
+            return Profile.model_validate(tomllib.loads(file.read_text())).beside(file.parent)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(step) for step in first["loc"])
+        raise InvalidParameter("profile", str(name), f"a profile; {where}: {first['msg']}") from error
+    except (OSError, ValueError) as error:  # not readable, not UTF-8, not TOML
+        raise InvalidParameter("profile", str(name), f"a TOML file ({error})") from error
+    raise UnknownProfile(str(name), profile_names())

@@ -1,0 +1,29 @@
+"""What a generation gives back."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from PIL import Image
+
+from depthwright.engine.fidelity import Fidelity
+from depthwright.parameters import GenerationParameters
+
+
+@dataclass(frozen=True)
+class GenerationResult:
+    """The pictures of one request, and everything needed to make or judge them again.
+
+    `images` are RGB at exactly the requested size; `depth` is the depth map that was followed, mode "L", near bright,
+    at the same size. Image i was made with `seeds[i]` = `seed` + i and measured as `fidelity[i]`. `seconds` is the work
+    by stage, summed over images.
+    """
+
+    images: tuple[Image.Image, ...]
+    depth: Image.Image
+    seed: int
+    seeds: tuple[int, ...]
+    seconds: Mapping[str, float]
+    fidelity: tuple[Fidelity, ...]
+    parameters: GenerationParameters
+    profile: str
+    model_version: str
