@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -75,14 +76,20 @@ def named_colour(scene: Scene, index: int, truth_render: Render, picture: Array)
     if not inside.any():
         inside = truth_render.ids == index
     seen = _lab(picture[inside].astype(np.float64).mean(0))
-    height, width = picture.shape[:2]
-    shrink = SMALL_RENDER / min(height, width)
-    distances: dict[str, float] = {}
+    options = _rendered_colours(scene, index, picture.shape[1] / picture.shape[0])
+    return min(options, key=lambda colour: float(np.linalg.norm(np.subtract(options[colour], seen))))
+
+
+@cache
+def _rendered_colours(scene: Scene, index: int, aspect: float) -> dict[str, tuple[float, ...]]:
+    """The object's mean L*a*b* in each colour, from small renders of this very scene."""
+    width, height = round(SMALL_RENDER * max(1, aspect)), round(SMALL_RENDER / min(1, aspect))
+    colours = {}
     for colour in COLOURS:
-        option = render(scene.recoloured(index, colour), round(width * shrink), round(height * shrink))
+        option = render(scene.recoloured(index, colour), width, height)
         pixels = option.rgb[option.ids == index].astype(np.float64)
-        distances[colour] = float(np.linalg.norm(_lab(pixels.mean(0)) - seen))
-    return min(distances, key=distances.__getitem__)
+        colours[colour] = tuple(_lab(pixels.mean(0)))
+    return colours
 
 
 def _lab(rgb: Array) -> Array:

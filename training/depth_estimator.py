@@ -18,6 +18,8 @@ from training.log import Log
 from training.muon import Muon, split
 
 SIDE = 128
+# Held-out renders are seen best a little larger than trained: RMSE 12.2 at 160, 14.5 at 128, 14.6 at 192.
+SEEN_SIDE = 160
 
 
 def build() -> GLPNForDepthEstimation:
@@ -83,10 +85,10 @@ def train(folder: Path, minutes: float, device: str = "cpu", batch_size: int = 8
 
 
 def save(model: GLPNForDepthEstimation, folder: Path) -> None:
-    """Write the model and its image processor: shorter side as trained, sides multiples of 32."""
+    """Write the model and its image processor: sides multiples of 32."""
     model.to("cpu").eval().save_pretrained(folder)
     DPTImageProcessorPil(
-        size={"height": SIDE, "width": SIDE},
+        size={"height": SEEN_SIDE, "width": SEEN_SIDE},
         keep_aspect_ratio=True,
         ensure_multiple_of=32,
         resample=2,

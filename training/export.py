@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -49,6 +50,7 @@ def export(trained: Path, target: Path) -> None:
         shutil.rmtree(target / name, ignore_errors=True)
         part = kind.from_pretrained(source / name).to(STORED)
         part.save_pretrained(target / name, max_shard_size=SHARD_SIZE)
+        _forget_place(target / name / "config.json")
     shutil.copy(source / "depth_estimator" / "preprocessor_config.json", target / "depth_estimator")
     _prefix(target / "text_encoder" / "model.safetensors", "text_model.")
     for name in ("tokenizer", "tokenizer_2"):
@@ -58,6 +60,13 @@ def export(trained: Path, target: Path) -> None:
     lora = {name: value.to(STORED).contiguous() for name, value in lora.items()}
     save_file(lora, target / "control_lora.safetensors", metadata={"format": "pt"})
     scheduler().save_pretrained(target / "scheduler")
+
+
+def _forget_place(path: Path) -> None:
+    """Where a part was loaded from is no property of the model."""
+    config = json.loads(path.read_text())
+    config.pop("_name_or_path", None)
+    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
 
 
 def _prefix(path: Path, prefix: str) -> None:

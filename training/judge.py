@@ -23,6 +23,7 @@ from training.scenes import FLOORS, LIGHTS, WALLS, Scene
 
 ANSWERS = {"floor": tuple(FLOORS), "wall": ("none", *WALLS), "light": tuple(LIGHTS)}
 SIDE = 128
+FIRST_SHARD = 60  # the depth estimator learns from those before
 WIDTHS = (24, 32, 48, 64)
 
 
@@ -92,7 +93,7 @@ def train(folder: Path, target: Path, minutes: float, batch_size: int = 16) -> N
     """Train for the given time, on from `target` if it is there, and write the judge to it in half precision."""
     torch.manual_seed(4)
     rng = np.random.default_rng(4)
-    batches = Shards(folder / "scenes", first=60).batches(batch_size, rng)
+    batches = Shards(folder / "scenes", first=FIRST_SHARD).batches(batch_size, rng)
     judge = load(target).train() if target.exists() else Judge()
     matrices, rest = split(judge)
     optimisers = [Muon(matrices, lr=4e-3), torch.optim.AdamW(rest, lr=2e-3, weight_decay=0.0)]

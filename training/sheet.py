@@ -55,25 +55,27 @@ def unpack(tokens: Tensor, grid: tuple[int, int]) -> Tensor:
 
 
 def draw_sheet(model: EmbeddedModel, folder: Path, path: Path, count: int = 10, steps: int = 16) -> None:
-    """Held-out scenes of the square frame, one row each, captions beneath."""
+    """Held-out scenes of one frame size (square if there are any), one row each, captions beneath."""
     from training.flow import pack
 
     codec = load_codec(folder / "codec.safetensors").to(str(model.text_encoder.device))
     held = Shards(folder / "heldout").held
-    arrays, scenes = next(value for name, value in sorted(held.items()) if name.endswith("256x256.npz"))
+    arrays, scenes = held[min(held, key=lambda name: (not name.endswith("256x256.npz"), name))]
+    height = arrays["rgb"].shape[1]
+    grid = (height // 32, arrays["rgb"].shape[2] // 32)
     depth = torch.from_numpy(arrays["depth"][:count]).float() / 127.5 - 1
     control = pack(codec.encode(depth[:, None].expand(-1, 3, -1, -1).to(codec.mean.device)))
     texts = [caption(scene) for scene in scenes[:count]]
     columns = [arrays["depth"][:count, :, :, None].repeat(3, -1), arrays["rgb"][:count]]
     for index, scale in enumerate(SCALES):
-        tokens = sample(model, texts, control, (8, 8), scale, steps, seed=index)
-        pixels = codec.decode(unpack(tokens, (8, 8))).clamp(-1, 1).permute(0, 2, 3, 1)
+        tokens = sample(model, texts, control, grid, scale, steps, seed=index)
+        pixels = codec.decode(unpack(tokens, grid)).clamp(-1, 1).permute(0, 2, 3, 1)
         columns.append(((pixels + 1) * 127.5).round().byte().cpu().numpy())
     sheet = Image.fromarray(np.concatenate([np.concatenate(list(column), 0) for column in columns], 1))
     draw = ImageDraw.Draw(sheet)
     for row, text in enumerate(texts):
         draw.text(
-            (4, row * 256 + 242),
+            (4, (row + 1) * height - 14),
             f"{text}   | scales {SCALES}",
             fill="white",
             stroke_width=1,
