@@ -24,6 +24,7 @@ BLINK = 0.02
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One tiny run of all phases, in order."""
     folder = tmp_path_factory.mktemp("run")
+    torch.set_num_threads(1)  # several threads on a busy machine wait for each other longer than they work
     patch = pytest.MonkeyPatch()
     patch.setattr("training.dataset.FRAMES", {(64, 64): 1.0})
     patch.setattr("training.dataset.SHARD", 4)
