@@ -33,6 +33,10 @@ Measured by `python -m benchmarks.fidelity --scenes {scenes} --docs` on {hardwar
 
 {table}
 
+This is a small sample: {scenes} scenes. Each share over scenes moves by one part in {scenes} with a single picture, and the
+colour column counts few objects: read it as an indication, not as a rate. The wall column's own ceiling shows how far
+that instrument can be trusted.
+
 | column | meaning |
 |---|---|
 | RMSE | depth re-estimated on the picture against the control depth, 0-255 (ControlNet++'s protocol); lower is better |
