@@ -33,7 +33,7 @@ Measured by `python -m benchmarks.fidelity --scenes {scenes} --docs` on {hardwar
 
 {table}
 
-This is a small sample: {scenes} scenes. Each share over scenes moves by one part in {scenes} with a single picture, and the
+This is a small sample: {scenes} scenes. Each share over scenes moves by one part in {scenes} with one picture, and the
 colour column counts few objects: read it as an indication, not as a rate. The wall column's own ceiling shows how far
 that instrument can be trusted.
 
