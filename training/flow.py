@@ -15,11 +15,13 @@ from training.dataset import Batch, Shards
 from training.log import Log
 from training.model import EmbeddedModel
 from training.muon import Muon, split
+from training.scenes import COLOURS, SHAPES
 from training.sheet import draw_sheet
 from training.words import OTHER_WORDS
 
 CONTROL_BATCH, BASE_BATCH = 20, 12
 WEIGHT_DECAY = 0.01
+NAMING_WEIGHT = 0.15
 
 
 def pack(latents: Tensor) -> Tensor:
@@ -34,8 +36,6 @@ def pack(latents: Tensor) -> Tensor:
 
 def train(folder: Path, minutes: float, device: str = "cpu") -> None:
     """Train for the given time, or go on from the last checkpoint; a sheet of samples is drawn at each."""
-    torch.manual_seed(2)
-    rng = np.random.default_rng(int(time.time()))
     shards = Shards(folder / "scenes")
     codec = load_codec(folder / "codec.safetensors").to(device)
     model = EmbeddedModel(folder / "embedded").to(device)
@@ -44,21 +44,25 @@ def train(folder: Path, minutes: float, device: str = "cpu") -> None:
     weights = (codec.spread / codec.spread.mean()).sqrt().clamp(0.6, 4)
     weights = (weights / weights.mean()).repeat_interleave(4)
     step, spent = _resume(folder / "flow.pt", model, average, optimisers)
-    log = Log(folder / "flow.csv", ("seconds", "step", "loss_control", "loss_base", "loss_object"))
+    torch.manual_seed(2 + step)
+    rng = np.random.default_rng((2, step))
+    log = Log(
+        folder / "flow.csv", ("seconds", "step", "loss_control", "loss_base", "loss_object", "loss_naming")
+    )
     total = spent + minutes * 60
     started = last_saved = time.monotonic() - spent
-    recent: list[tuple[float, float, float]] = []
+    recent: list[tuple[float, ...]] = []
     streams = [shards.batches(CONTROL_BATCH, rng), shards.batches(BASE_BATCH, rng)]
     bar = tqdm(total=round(total), initial=round(spent), desc="flow", unit="s")
     while (spent := time.monotonic() - started) < total:
         # 1. One batch under control, one of the base alone.
-        losses = []
+        told: list[float] = []
         for stream, control in zip(streams, (True, False), strict=True):
             scale = _scale(rng) if control else 0.0
-            loss, plain, on_object = _loss(model, codec, next(stream), weights, scale, rng, device)
+            loss, plain = _loss(model, codec, next(stream), weights, scale, rng, device)
             (loss * (0.625 if control else 0.375)).backward()
-            losses += [plain, on_object] if control else [plain]
-        recent.append((losses[0], losses[2], losses[1]))
+            told += plain if control else plain[:1]
+        recent.append(tuple(told))
         # 2. A step, at a rate that warms up and decays over the second half of the time.
         rate = min(1.0, (step + 1) / 100) * min(1.0, max(0.03, (1 - spent / total) / 0.5))
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -80,10 +84,11 @@ def train(folder: Path, minutes: float, device: str = "cpu") -> None:
                 seconds=round(spent),
                 step=step,
                 loss_control=means[0],
-                loss_base=means[1],
-                loss_object=means[2],
+                loss_base=means[3],
+                loss_object=means[1],
+                loss_naming=means[2],
             )
-            bar.set_postfix(step=step, control=f"{means[0]:.3f}", base=f"{means[1]:.3f}")
+            bar.set_postfix(step=step, control=f"{means[0]:.3f}", naming=f"{means[2]:.3f}")
             shards.refresh()
         if time.monotonic() - last_saved > 300:
             last_saved = time.monotonic()
@@ -95,7 +100,7 @@ def train(folder: Path, minutes: float, device: str = "cpu") -> None:
 def _optimisers(model: EmbeddedModel) -> list[torch.optim.Optimizer]:
     """Muon for the base's matrices; AdamW for modulations, embeddings, gains, biases and the LoRA."""
     matrices, rest = split(
-        model, exclude=("lora_", "norm", "embed", "shared", "relative", "proj_out", "position")
+        model, exclude=("lora_", "norm", "embed", "shared", "relative", "proj_out", "position", "naming")
     )
     return [
         Muon(matrices, lr=2e-3, weight_decay=WEIGHT_DECAY),
@@ -115,8 +120,8 @@ def _loss(
     scale: float,
     rng: np.random.Generator,
     device: str,
-) -> tuple[Tensor, float, float]:
-    """Weighted loss to descend, and the plain loss over all tokens and over tokens that show an object."""
+) -> tuple[Tensor, list[float]]:
+    """Weighted loss to descend; for the log the plain one over all tokens, over tokens with an object, and naming's."""
     captions = [_reword(text, rng) for text in batch.captions]
     with torch.no_grad():
         picture = torch.from_numpy(batch.rgb).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
@@ -133,7 +138,26 @@ def _loss(
     error = (velocity - (noise - clean)).square()
     loss = (error * weights).mean(2) * (1 + 3 * coverage)
     on_object = (error.mean(2) * coverage).sum() / coverage.sum().clamp_min(1)
-    return loss.mean(), float(error.mean().detach()), float(on_object.detach())
+    naming = model.naming.loss(*_names(batch, device))
+    told = [float(value.detach()) for value in (error.mean(), on_object, naming)]
+    return loss.mean() + NAMING_WEIGHT * naming, told
+
+
+def _names(batch: Batch, device: str) -> tuple[Tensor, Tensor]:
+    """Colour and shape of the thing that fills most of each token, [B, N] each; -1 where none fills half of it."""
+    ids = torch.from_numpy(batch.ids.astype(np.int64)).to(device).clamp(min=-1)
+    most = max(len(scene.things) for scene in batch.scenes)
+    shares = torch.nn.functional.avg_pool2d(
+        torch.nn.functional.one_hot(ids + 1, most + 1)[..., 1:].permute(0, 3, 1, 2).float(), 32
+    ).flatten(2)
+    share, index = shares.max(1)
+    tables = torch.full((2, len(batch.scenes), most), -1, dtype=torch.long, device=device)
+    for row, scene in enumerate(batch.scenes):
+        for column, thing in enumerate(scene.things):
+            tables[0, row, column] = list(COLOURS).index(thing.colour)
+            tables[1, row, column] = SHAPES.index(thing.shape)
+    targets = torch.where(share > 0.5, tables.gather(2, index.expand(2, -1, -1)), -1)
+    return targets[0], targets[1]
 
 
 def _depth(depth: np.ndarray, rng: np.random.Generator, device: str) -> Tensor:

@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import AutoTokenizer, CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
 
+from training.scenes import COLOURS, SHAPES
 from training.words import CLIP_LENGTH, T5_LENGTH
 
 TOKEN = 128
@@ -57,6 +58,37 @@ class LoraNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         weight = self.base.weight if self.scale.value == 0 else self.lora_weight
         return nn.functional.rms_norm(x, list(weight.shape), weight, self.base.eps)
+
+
+class Naming(nn.Module):
+    """Names the colour and shape that each picture token shows, from the states of a late block. Never shipped.
+
+    Velocity alone teaches slowly which word belongs to which shape: a wrong colour costs little beside texture. This
+    head asks for it outright, so the blocks before it learn to bind words to places (as representation alignment does).
+    """
+
+    BLOCK = 2
+
+    def __init__(self, transformer: FluxTransformer2DModel) -> None:
+        super().__init__()
+        self.heads = nn.Linear(WIDTH, len(COLOURS) + len(SHAPES))
+        self.states: Tensor | None = None
+        transformer.single_transformer_blocks[self.BLOCK].register_forward_hook(self._keep)
+
+    def _keep(self, _block: nn.Module, _inputs: object, output: tuple[Tensor, Tensor]) -> None:
+        self.states = output[1]
+
+    def loss(self, colours: Tensor, shapes: Tensor) -> Tensor:
+        """Mean cross-entropy over the tokens that show a thing; targets [B, N] are -1 where none does."""
+        states, self.states = self.states, None
+        assert states is not None, "the transformer has not run"
+        logits = self.heads(nn.functional.layer_norm(states, (WIDTH,))).flatten(0, 1)
+        parts = logits.split((len(COLOURS), len(SHAPES)), 1)
+        losses = [
+            nn.functional.cross_entropy(part, target.flatten(), ignore_index=-1, reduction="sum")
+            for part, target in zip(parts, (colours, shapes), strict=True)
+        ]
+        return (losses[0] + 0.3 * losses[1]) / (colours >= 0).sum().clamp_min(1)
 
 
 class EmbeddedModel(nn.Module):
@@ -107,6 +139,7 @@ class EmbeddedModel(nn.Module):
         _zero_init(self.transformer)
         self.scale = Scale()
         _wrap(self.transformer, self.scale)
+        self.naming = Naming(self.transformer)
 
     def text(self, captions: list[str]) -> tuple[Tensor, Tensor]:
         """Captions -> (T5 states [B, 40, 128], CLIP pooled [B, 128]), tokenised just as FLUX pipelines do."""
