@@ -13,15 +13,18 @@ DEV := .venv/.installed-dev
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint train bench docs clean
+.PHONY: help demo serve test lint clients train bench docs clean
 
 help: ## Show what there is to make
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile
 
-demo: $(ENGINE) ## Generate demo/output.png, demo/depth.png and demo/sheet.png
+demo: $(ENGINE) ## Serve, ask, and save demo/output.png, demo/depth.png and demo/sheet.png
 	$(BIN)/python examples/demo.py $(ARGS)
 
-test: lint ## Check everything: style, types, import directions, tests
+serve: $(ENGINE) ## Start the HTTP API and a worker on 127.0.0.1:8000: make serve ARGS="--port 9000"
+	$(BIN)/depthwright serve $(ARGS)
+
+test: lint clients ## Check everything: style, types, import directions, tests
 	$(BIN)/python -m pytest $(ARGS)
 
 lint: $(DEV) ## Check style, types and import directions
@@ -29,6 +32,9 @@ lint: $(DEV) ## Check style, types and import directions
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+clients: $(DEV) ## Install the official clients that the acceptance tests run, each in a place of its own
+	$(BIN)/python -m tests.acceptance.clients
 
 train: $(DEV) ## Make the embedded model again, all phases or one: make train ARGS=flow
 	$(BIN)/python -m training $(or $(ARGS),all)
@@ -44,13 +50,13 @@ clean: ## Remove the environment, caches and the demo's pictures
 	find src tests training examples benchmarks -name __pycache__ -type d -exec rm -rf {} + 2>/dev/null || true
 
 $(ENGINE): pyproject.toml constraints.txt | $(BIN)/python
-	@echo "Installing the engine into .venv (the first time this takes minutes)"
-	$(PIP) -e ".[engine]"
+	@echo "Installing the engine and the server into .venv (the first time this takes minutes)"
+	$(PIP) -e ".[engine,server]"
 	@touch $@
 
 $(DEV): pyproject.toml constraints.txt | $(BIN)/python
-	@echo "Installing the engine and the tools of development into .venv (the first time this takes minutes)"
-	$(PIP) -e ".[engine,dev]"
+	@echo "Installing the engine, the server and the tools of development into .venv (the first time this takes minutes)"
+	$(PIP) -e ".[engine,server,dev]"
 	@touch $@ $(ENGINE)
 
 $(BIN)/python:

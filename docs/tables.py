@@ -1,12 +1,15 @@
-"""Write docs/parameters.md and docs/settings.md from the tables in the code; `make docs` runs it."""
+"""Write docs/parameters.md, docs/request.md and docs/settings.md from the tables in the code; `make docs` runs it."""
 
 from collections.abc import Iterable
 from pathlib import Path
 
 from depthwright.parameters import PARAMETERS
+from depthwright.request import REQUEST_PARAMETERS
 from depthwright.settings import Settings, variable
 
 FOLDER = Path(__file__).parent
+# Their defaults depend on whose machine it is.
+_FOLDERS = {"cache": "~/.cache/depthwright", "data_dir": "~/.local/share/depthwright"}
 _ORIGIN = "<!-- Made by `make docs` from the code; edit it there. -->"
 
 
@@ -30,6 +33,22 @@ def parameters_page() -> str:
     )
 
 
+def request_page() -> str:
+    """The fields of a request over HTTP."""
+    rows = [
+        (f"`{row.name}`", row.allowed, _default(row.shown_default, required=row.required), row.help)
+        for row in REQUEST_PARAMETERS
+    ]
+    return _page(
+        "Fields of a request",
+        "What `POST /api/v2/wavespeed-ai/flux-control-lora-depth` takes as JSON; `null` counts as absent, and any "
+        "other field is ignored and named in the answer's `warnings`. A control image of other proportions than the "
+        "picture is resized to cover it and cropped at its centre, never stretched.",
+        ("Field", "Must be", "Default", "Meaning"),
+        rows,
+    )
+
+
 def settings_page() -> str:
     """The settings of an installation."""
     schema = Settings.model_json_schema()["properties"]
@@ -37,7 +56,7 @@ def settings_page() -> str:
         (
             f"`{variable(name)}`",
             schema[name]["allowed"],
-            _default("~/.cache/depthwright" if name == "cache" else field.default),
+            _default(_FOLDERS.get(name, field.default)),
             schema[name]["description"],
         )
         for name, field in Settings.model_fields.items()
@@ -50,7 +69,7 @@ def settings_page() -> str:
     )
 
 
-PAGES = {"parameters.md": parameters_page, "settings.md": settings_page}
+PAGES = {"parameters.md": parameters_page, "request.md": request_page, "settings.md": settings_page}
 
 
 def _default(value: object, *, required: bool = False) -> str:

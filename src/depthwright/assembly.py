@@ -1,6 +1,7 @@
 """Where settings become objects, and nowhere else."""
 
 import importlib.util
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,16 @@ from depthwright.settings import Settings
 if TYPE_CHECKING:
     from depthwright.engine.engine import Engine as DepthEngine
 
+_SERVING = (
+    "alembic",
+    "fastapi",
+    "fastapi_offline",
+    "httpx",
+    "httpx_secure",
+    "limits",
+    "sqlalchemy",
+    "uvicorn",
+)
 _HEAVY = ("torch", "diffusers", "transformers", "safetensors", "scipy", "numpy", "huggingface_hub")
 
 
@@ -75,6 +86,15 @@ def require_engine() -> None:
         )
 
 
+def require_server() -> None:
+    """Make sure that the service's libraries are there, without importing them. Raises EngineNotInstalled."""
+    missing = [name for name in _SERVING if not _is_installed(name)]
+    if missing:
+        raise EngineNotInstalled(
+            f"The server is not installed ({', '.join(missing)} missing): pip install 'depthwright[server]'"
+        )
+
+
 @dataclass(frozen=True)
 class Assembly:
     """The parts that a command works with."""
@@ -82,6 +102,7 @@ class Assembly:
     settings: Settings
     load_engine: EngineLoader = load_engine
     load_mapper: MapperLoader = load_mapper
+    worker_command: tuple[str, ...] = (sys.executable, "-m", "depthwright", "worker")
 
 
 def _is_installed(name: str) -> bool:

@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from PIL import Image, ImageOps
 
@@ -35,13 +35,14 @@ def open_image(path: str | os.PathLike[str]) -> Image.Image:
     The header is judged before anything is decoded; the mode stays (16-bit depth keeps its precision).
     Raises InvalidImage.
     """
-    path = Path(path)
-    with _opened(path) as image:
-        try:
-            image.load()
-            return ImageOps.exif_transpose(image)
-        except _BROKEN as error:
-            raise InvalidImage(f"{path} is broken: its header reads well, but not the picture.") from error
+    with _opened(Path(path)) as image:
+        return _decoded(image, str(path))
+
+
+def read_image(file: IO[bytes], name: str) -> Image.Image:
+    """Read a picture as `open_image` does, from a file that is open and can seek; errors call it `name`."""
+    with _judged(file, name) as image:
+        return _decoded(image, name)
 
 
 def check_image(path: str | os.PathLike[str]) -> None:
@@ -111,20 +112,32 @@ def _opened(path: Path) -> Image.Image:
         raise InvalidImage(f"{path} cannot be read: {_reason(error)}.") from error
     if not stat.S_ISREG(status.st_mode):
         raise InvalidImage(f"{path} is no file: give a PNG, JPEG or WebP picture.")
+    return _judged(path, str(path))
+
+
+def _judged(source: Path | IO[bytes], name: str) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(path, formats=READ_FORMATS)
+            image = Image.open(source, formats=READ_FORMATS)
     except PermissionError as error:
-        raise InvalidImage(f"{path} cannot be read: {_reason(error)}.") from error
+        raise InvalidImage(f"{name} cannot be read: {_reason(error)}.") from error
     except Image.DecompressionBombError as error:
-        raise InvalidImage(f"{path} is too large: {_MOST}.") from error
+        raise InvalidImage(f"{name} is too large: {_MOST}.") from error
     except _BROKEN as error:
-        raise InvalidImage(f"{path} is no picture that can be read: PNG, JPEG and WebP are.") from error
+        raise InvalidImage(f"{name} is no picture that can be read: PNG, JPEG and WebP are.") from error
     if image.width * image.height > MAX_PIXELS:
         image.close()
-        raise InvalidImage(f"{path} is too large, {image.width} x {image.height} pixels: {_MOST}.")
+        raise InvalidImage(f"{name} is too large, {image.width} x {image.height} pixels: {_MOST}.")
     return image
+
+
+def _decoded(image: Image.Image, name: str) -> Image.Image:
+    try:
+        image.load()
+        return ImageOps.exif_transpose(image)
+    except _BROKEN as error:
+        raise InvalidImage(f"{name} is broken: its header reads well, but not the picture.") from error
 
 
 _MOST = f"at most {MAX_PIXELS // 1_000_000} megapixels are read"

@@ -86,7 +86,8 @@ def _number(value: Any) -> float | int:
     return float(value)
 
 
-def _whole(value: Any) -> int:
+def whole(value: Any) -> int:
+    """A whole number, as JSON has it: 2.0 is one, true and "2" are not. Raises ValueError."""
     number = _number(value)
     if number != int(number):
         raise ValueError("not a whole number")
@@ -94,14 +95,14 @@ def _whole(value: Any) -> int:
 
 
 def _seed(value: Any) -> int | None:
-    return None if value is None or _whole(value) == -1 else _whole(value)
+    return None if value is None or whole(value) == -1 else whole(value)
 
 
 def _size(value: Any, info: ValidationInfo) -> Size:
     if isinstance(value, str):
         size = Size.parse(value)
     elif isinstance(value, tuple | list) and len(value) == len(Size._fields):
-        size = Size(*(_whole(side) for side in value))
+        size = Size(*(whole(side) for side in value))
     else:
         raise ValueError("not a size")
     bounds: SizeBounds = (info.context or {}).get("size_bounds", _BOUNDS)
@@ -136,7 +137,7 @@ class GenerationParameters(BaseModel):
         le=SEED_MAX,
         description="The same seed and request give the same picture; absent or -1: drawn at random.",
     )
-    num_images: Annotated[int, BeforeValidator(_whole)] = Field(
+    num_images: Annotated[int, BeforeValidator(whole)] = Field(
         default=1, ge=1, le=4, description="How many pictures to make; picture i uses seed + i."
     )
     size: Annotated[
@@ -149,7 +150,7 @@ class GenerationParameters(BaseModel):
         description="Width and height of the picture, in pixels.",
         json_schema_extra={"default": str(DEFAULT_SIZE)},
     )
-    num_inference_steps: Annotated[int, BeforeValidator(_whole)] = Field(
+    num_inference_steps: Annotated[int, BeforeValidator(whole)] = Field(
         default=28,
         ge=1,
         le=50,
@@ -190,7 +191,7 @@ class GenerationParameters(BaseModel):
         return secrets.randbelow(SEED_MAX + 1) if self.seed is None else self.seed
 
 
-Kind = Literal["text", "image", "number", "whole number", "size", "choice"]
+Kind = Literal["text", "image", "number", "whole number", "size", "choice", "switch", "words"]
 
 
 @dataclass(frozen=True)
@@ -206,6 +207,7 @@ class Parameter:
     maximum: float | None = None
     choices: tuple[str, ...] = ()
     required: bool = False
+    words: str = ""
 
     @property
     def allowed(self) -> str:
@@ -217,6 +219,10 @@ class Parameter:
                 return "a PNG, JPEG or WebP file"
             case "size":
                 return _BOUNDS.allowed
+            case "switch":
+                return "true or false"
+            case "words":
+                return self.words
             case "choice":
                 return " or ".join((", ".join(self.choices[:-1]), self.choices[-1]))
             case _ if self.name == "seed":
@@ -241,15 +247,31 @@ _CONTROL_IMAGE = Parameter(
 def _rows() -> tuple[Parameter, ...]:
     schema = GenerationParameters.model_json_schema()
     rows = [
-        _row(name, entry, required=name in schema["required"]) for name, entry in schema["properties"].items()
+        row_of(name, entry, required=name in schema["required"])
+        for name, entry in schema["properties"].items()
     ]
     return (rows[0], _CONTROL_IMAGE, *rows[1:])
 
 
-def _row(name: str, entry: dict[str, Any], required: bool) -> Parameter:
+def row_of(name: str, entry: dict[str, Any], required: bool) -> Parameter:
+    """A field's entry in a JSON schema as a row of the table."""
     numbers: list[dict[str, Any]] = entry.get("anyOf", [entry])
-    kinds: dict[str, Kind] = {"number": "number", "integer": "whole number", "string": "text"}
-    kind: Kind = "choice" if "enum" in entry else "size" if "pattern" in entry else kinds[numbers[0]["type"]]
+    kinds: dict[str, Kind] = {
+        "number": "number",
+        "integer": "whole number",
+        "string": "text",
+        "boolean": "switch",
+    }
+    kind: Kind = kinds[numbers[0]["type"]]
+    kind = (
+        "words"
+        if "allowed" in entry
+        else "choice"
+        if "enum" in entry
+        else "size"
+        if "pattern" in entry
+        else kind
+    )
     return Parameter(
         name=name,
         kind=kind,
@@ -260,6 +282,7 @@ def _row(name: str, entry: dict[str, Any], required: bool) -> Parameter:
         maximum=numbers[0].get("maximum"),
         choices=tuple(entry.get("enum", ())),
         required=required,
+        words=entry.get("allowed", ""),
     )
 
 

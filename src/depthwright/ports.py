@@ -1,14 +1,16 @@
 """The protocols at which the parts meet, so that each can stand in for another."""
 
-from collections.abc import Generator
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Generator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
 from depthwright.parameters import GenerationParameters
+from depthwright.prediction import Claim, Fault, Outcome, Work
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from depthwright.engine.events import Event
+    from depthwright.events import Event
 
 
 class DepthMapper(Protocol):
@@ -29,4 +31,84 @@ class Engine(DepthMapper, Protocol):
 
         Closing the generator stops the work at that step. Raises DepthwrightError.
         """
+        ...
+
+
+class SafetyChecker(Protocol):
+    """What tells unsafe pictures from others."""
+
+    def check(self, image: "Image.Image") -> bool:
+        """Whether the picture must not be shown."""
+        ...
+
+
+class Queue(Protocol):
+    """The waiting predictions as one worker sees them; a write under an older claim changes nothing.
+
+    `start`, `progress` and `wishes` raise `depthwright.prediction.Lost` when the claim is no longer the worker's;
+    `finish`, `fail` and `cancelled` answer False.
+    """
+
+    def register(self, state: str, model_version: str = "") -> None:
+        """Appear among the workers, or tell a new state."""
+        ...
+
+    def beat(self) -> bool:
+        """Tell that the worker lives; False if it was taken for dead."""
+        ...
+
+    def leave(self) -> None:
+        """Hand everything back and disappear."""
+        ...
+
+    def claim(self) -> Work | None:
+        """Take the oldest prediction that waits, if one does."""
+        ...
+
+    def start(self, claim: Claim) -> None:
+        """The model begins with it."""
+        ...
+
+    def progress(self, claim: Claim, progress: Mapping[str, Any], preview: bytes | None = None) -> None:
+        """Tell how far it is."""
+        ...
+
+    def wishes(self, claim: Claim) -> tuple[bool, bool]:
+        """Whether its owner wants it cancelled, and wants previews."""
+        ...
+
+    def finish(self, claim: Claim, outcome: Outcome) -> bool:
+        """Publish what was made."""
+        ...
+
+    def fail(self, claim: Claim, fault: Fault) -> bool:
+        """End it with a fault."""
+        ...
+
+    def cancelled(self, claim: Claim) -> bool:
+        """End it as its owner wished."""
+        ...
+
+    def release(self, claim: Claim) -> None:
+        """Hand it back, with no fault of its own."""
+        ...
+
+
+class OutputStore(Protocol):
+    """Where pictures are kept until they are swept."""
+
+    def write(self, claim: Claim, image: "Image.Image", output_format: str) -> str:
+        """Write a picture durably; its path under the store. Raises DiskFull."""
+        ...
+
+    def path(self, name: str) -> Path | None:
+        """The file of that name, if there is one."""
+        ...
+
+    def discard(self, claim: Claim) -> None:
+        """Remove what an attempt wrote."""
+        ...
+
+    def remove(self, prediction_id: str) -> None:
+        """Remove everything of a prediction."""
         ...

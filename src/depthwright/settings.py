@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
 from depthwright.errors import InvalidParameter
 from depthwright.parameters import SizeBounds
@@ -49,6 +49,89 @@ class Settings(BaseModel):
         description="The longest side of a picture that is accepted, in pixels.",
         json_schema_extra={"allowed": "a whole number from 16 to 4096"},
     )
+    data_dir: Annotated[Path, BeforeValidator(lambda value: Path(value).expanduser())] = Field(
+        default_factory=lambda: Path("~/.local/share/depthwright").expanduser(),
+        description="The folder that holds everything the server keeps: database, pictures, uploads.",
+        json_schema_extra={"allowed": "a folder"},
+    )
+    host: str = Field(
+        default="127.0.0.1",
+        min_length=1,
+        description="The address that the server listens on; anything but loopback opens it to a network.",
+        json_schema_extra={"allowed": "an IP address or a host name"},
+    )
+    port: int = Field(
+        default=8000,
+        ge=0,
+        le=65535,
+        description="The port that the server listens on; 0 takes a free one.",
+        json_schema_extra={"allowed": "a whole number from 0 to 65535"},
+    )
+    public_url: str | None = Field(
+        default=None,
+        pattern=r"^https?://[^\s?#]+$",
+        description="How clients reach the server, where a proxy stands before it; the request's own host when absent.",
+        json_schema_extra={"allowed": "an http or https URL"},
+    )
+    allowed_hosts: str = Field(
+        default="",
+        description="Hosts that control images and webhooks may use though they are private or speak http: "
+        "host or host:port, by commas.",
+        json_schema_extra={"allowed": "host names or addresses, by commas"},
+    )
+    retention_days: float = Field(
+        default=7,
+        gt=0,
+        description="For how many days predictions, pictures and uploads are kept.",
+        json_schema_extra={"allowed": "a number above 0"},
+    )
+    requests_per_minute: int = Field(
+        default=600,
+        ge=0,
+        description="How many submissions and uploads a key may send in a minute; 0 does not limit.",
+        json_schema_extra={"allowed": "a whole number from 0"},
+    )
+    concurrent_predictions: int = Field(
+        default=100,
+        ge=0,
+        description="How many predictions of a key may wait or run at once; 0 does not limit.",
+        json_schema_extra={"allowed": "a whole number from 0"},
+    )
+    lease_seconds: float = Field(
+        default=10,
+        ge=0.5,
+        description="After how long without a sign of life a worker is taken for dead.",
+        json_schema_extra={"allowed": "a number of seconds from 0.5"},
+    )
+    stall_seconds: float = Field(
+        default=600,
+        ge=1,
+        description="After how long without a step the model is taken for stuck, and its worker for dead.",
+        json_schema_extra={"allowed": "a number of seconds from 1"},
+    )
+    sync_seconds: float = Field(
+        default=120,
+        ge=0,
+        description="How long a request in sync mode waits for its pictures.",
+        json_schema_extra={"allowed": "a number of seconds from 0"},
+    )
+    workers: int = Field(
+        default=1,
+        ge=0,
+        le=64,
+        description="How many worker processes the server keeps alive, each with a model of its own.",
+        json_schema_extra={"allowed": "a whole number from 0 to 64"},
+    )
+    server: str | None = Field(
+        default=None,
+        description="The server that `depthwright generate` sends its work to, instead of loading a model.",
+        json_schema_extra={"allowed": "an http or https URL"},
+    )
+    key: SecretStr | None = Field(
+        default=None,
+        description="The key for that server.",
+        json_schema_extra={"allowed": "a key from `depthwright keys create`"},
+    )
     debug: bool = Field(
         default=False,
         description="Whether the command shows the traceback of an unexpected error.",
@@ -80,6 +163,21 @@ class Settings(BaseModel):
     def debugging() -> bool:
         """The debug setting alone, even where another variable is wrong."""
         return os.environ.get(variable("debug"), "").lower() in ("1", "true", "yes", "on")
+
+    def environment(self) -> dict[str, str]:
+        """This process's environment with these settings in it, for a process of our own to be started in."""
+        told = {
+            variable(name): str(value)
+            for name in type(self).model_fields
+            if (value := getattr(self, name)) is not None and name not in ("key", "server")
+        }
+        secrets = (variable("key"), variable("server"))
+        return {name: value for name, value in os.environ.items() if name not in secrets} | told
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """The allow-list, one by one."""
+        return tuple(filter(None, (host.strip() for host in self.allowed_hosts.split(","))))
 
     @property
     def size_bounds(self) -> SizeBounds:

@@ -11,7 +11,9 @@ import torch
 from PIL import Image
 
 from depthwright.engine.engine import DEFAULT_CONTROL, ControlImage, Engine
-from depthwright.engine.events import (
+from depthwright.engine.loading import load_components
+from depthwright.errors import InvalidImage, InvalidParameter, OutOfMemory
+from depthwright.events import (
     Event,
     Finished,
     ImageFinished,
@@ -19,10 +21,8 @@ from depthwright.engine.events import (
     StageStarted,
     StepFinished,
 )
-from depthwright.engine.loading import load_components
-from depthwright.engine.result import GenerationResult
-from depthwright.errors import InvalidImage, InvalidParameter, OutOfMemory
 from depthwright.parameters import GenerationParameters
+from depthwright.result import GenerationResult
 from tests.support.tiny import Tiny
 
 PROMPT = "a red cube on sand"

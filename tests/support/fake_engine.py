@@ -6,7 +6,7 @@ from pathlib import Path
 from PIL import Image
 
 from depthwright.assembly import Assembly
-from depthwright.engine.events import (
+from depthwright.events import (
     Event,
     Finished,
     ImageFinished,
@@ -15,9 +15,8 @@ from depthwright.engine.events import (
     StageStarted,
     StepFinished,
 )
-from depthwright.engine.fidelity import Fidelity
-from depthwright.engine.result import GenerationResult
 from depthwright.parameters import GenerationParameters
+from depthwright.result import Fidelity, GenerationResult
 from depthwright.settings import Settings
 
 

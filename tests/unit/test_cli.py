@@ -192,7 +192,10 @@ def test_bad_input_is_one_sentence_before_any_model_is_loaded(
 
 @pytest.mark.parametrize(
     ("typed", "answer"),
-    [("generat", "did you mean generate?"), ("zzz", "there are depth, generate, models.")],
+    [
+        ("generat", "did you mean generate?"),
+        ("zzz", "there are depth, generate, keys, models, serve, worker."),
+    ],
 )
 def test_a_mistyped_command_is_answered_with_the_nearest(
     typed: str, answer: str, capsys: pytest.CaptureFixture[str]

@@ -11,7 +11,10 @@ from depthwright.assembly import Assembly
 from depthwright.cli.depth import depth
 from depthwright.cli.generate import generate
 from depthwright.cli.group import SuggestingGroup
+from depthwright.cli.keys import keys
 from depthwright.cli.models import models
+from depthwright.cli.serve import serve
+from depthwright.cli.worker import worker
 from depthwright.errors import DepthwrightError, InvalidParameter, OutOfMemory
 from depthwright.parameters import PARAMETERS
 from depthwright.settings import Settings, variable
@@ -33,7 +36,7 @@ def cli(context: click.Context) -> None:
     context.obj = context.obj or Assembly(Settings.from_environment())
 
 
-for command in (generate, depth, models):
+for command in (generate, depth, serve, keys, models, worker):
     cli.add_command(command)
 
 

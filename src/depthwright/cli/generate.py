@@ -1,21 +1,49 @@
 """`depthwright generate`: a prompt and a depth map become a picture."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import click
 from PIL import Image
 
 from depthwright.assembly import Assembly
 from depthwright.cli.interrupt import until_interrupted
-from depthwright.cli.options import ModelChoice, model_choice, model_options, parameter_options
+from depthwright.cli.options import (
+    ModelChoice,
+    ServerChoice,
+    model_choice,
+    model_options,
+    parameter_options,
+    server_choice,
+    server_options,
+)
 from depthwright.cli.waiting import waiting
 from depthwright.images import check_output, open_image, save_images
-from depthwright.parameters import GenerationParameters
+from depthwright.parameters import GenerationParameters, SizeBounds
+from depthwright.result import Fidelity
 
-if TYPE_CHECKING:
-    from depthwright.engine.result import GenerationResult
+# A server has bounds of its own, and tells them.
+_ANY_SIZE = SizeBounds(1, 99_999)
+
+
+class _Made(Protocol):
+    """What is told of pictures, whoever made them."""
+
+    @property
+    def images(self) -> tuple[Image.Image, ...]: ...
+
+    @property
+    def seeds(self) -> Sequence[int | None]: ...
+
+    @property
+    def fidelity(self) -> Sequence[Fidelity | None]: ...
+
+    @property
+    def seconds(self) -> Mapping[str, float]: ...
+
+    @property
+    def model_version(self) -> str: ...
 
 
 @click.command(short_help="Make pictures from a prompt and a control image.")
@@ -29,6 +57,7 @@ if TYPE_CHECKING:
     help="Where the picture goes: a .png, .jpg or .webp file. Several become out-1.png, out-2.png, ...",
 )
 @model_options
+@server_options
 @click.pass_obj
 def generate(
     assembly: Assembly,
@@ -39,30 +68,48 @@ def generate(
     profile: str | None,
     device: str | None,
     weights: tuple[str, ...],
+    server: str | None,
+    key: str | None,
     **fields: object,
 ) -> None:
-    """Make pictures that show the prompt and follow the depth of the control image."""
-    # 1. Judge everything that can be judged before a model is loaded.
-    parameters = GenerationParameters.from_user(size_bounds=assembly.settings.size_bounds, **fields)
+    """Make pictures that show the prompt and follow the depth of the control image.
+
+    They are made on this machine, or by the server that --server names.
+    """
+    # 1. Judge everything that can be judged before a model is loaded or a server asked.
+    elsewhere = server_choice(
+        assembly, server, key, {"--profile": profile, "--device": device, "--weights": weights}
+    )
+    bounds = _ANY_SIZE if elsewhere else assembly.settings.size_bounds
+    parameters = GenerationParameters.from_user(size_bounds=bounds, **fields)
     check_output(output, parameters.num_images)
     control = open_image(control_image) if control_image else None
-    choice = model_choice(assembly, profile, device, weights)
     # 2. Generate.
-    result = _generated(assembly, choice, parameters, control)
+    made: _Made
+    if elsewhere:
+        made = _from_server(elsewhere, parameters, control_image)
+    else:
+        made = _generated(assembly, model_choice(assembly, profile, device, weights), parameters, control)
     # 3. Write the pictures, all or none.
-    files = save_images(result.images, output)
+    files = save_images(made.images, output)
     # 4. Tell what was done.
-    _report(files, result)
+    _report(files, made)
+
+
+def _from_server(choice: ServerChoice, parameters: GenerationParameters, control: Path | None) -> _Made:
+    from depthwright.cli.remote import generated  # noqa: PLC0415 - the help needs neither client nor bars
+
+    return generated(choice, parameters, control)
 
 
 def _generated(
     assembly: Assembly, choice: ModelChoice, parameters: GenerationParameters, control: Image.Image | None
-) -> "GenerationResult":
+) -> _Made:
     with waiting(f"Loading {choice.profile}"):
         engine = choice.load(assembly)
     # Only now is it known that the engine's libraries are there.
     from depthwright.cli.progress import GenerationProgress  # noqa: PLC0415
-    from depthwright.engine.events import Finished  # noqa: PLC0415
+    from depthwright.events import Finished  # noqa: PLC0415
 
     with GenerationProgress(parameters.num_images) as progress:
         for event in until_interrupted(engine.stream(parameters, control)):
@@ -72,11 +119,15 @@ def _generated(
     raise RuntimeError("the engine ended without a result")
 
 
-def _report(files: Sequence[Path], result: "GenerationResult") -> None:
-    for file, image, seed, fidelity in zip(files, result.images, result.seeds, result.fidelity, strict=True):
-        correlation = fidelity.residual_correlation
-        follows = "" if correlation is None else f", residual correlation {correlation:.2f}"
-        size = f"{image.width}x{image.height}"
-        click.echo(f"{file}  {size}  seed {seed}  depth RMSE {fidelity.rmse:.1f} of 255{follows}")
-    stages = ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in result.seconds.items())
-    click.echo(f"Seconds: {stages}; {sum(result.seconds.values()):.1f} in all ({result.model_version})")
+def _report(files: Sequence[Path], made: _Made) -> None:
+    for file, image, seed, fidelity in zip(files, made.images, made.seeds, made.fidelity, strict=True):
+        told = [str(file), f"{image.width}x{image.height}"]
+        if seed is not None:
+            told.append(f"seed {seed}")
+        if fidelity is not None:
+            correlation = fidelity.residual_correlation
+            follows = "" if correlation is None else f", residual correlation {correlation:.2f}"
+            told.append(f"depth RMSE {fidelity.rmse:.1f} of 255{follows}")
+        click.echo("  ".join(told))
+    stages = ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in made.seconds.items())
+    click.echo(f"Seconds: {stages}; {sum(made.seconds.values()):.1f} in all ({made.model_version})")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from pydantic import SecretStr
 
 from depthwright.assembly import Assembly
 from depthwright.errors import InvalidParameter, WeightsMissing
@@ -102,6 +103,70 @@ def model_options(command: _Command) -> _Command:
     ):
         command = option(command)
     return command
+
+
+@dataclass(frozen=True)
+class ServerChoice:
+    """The server that does the work instead of this machine."""
+
+    address: str
+    key: SecretStr
+
+
+def server_options(command: _Command) -> _Command:
+    """`--server` and `--key`; the settings stand in for what is absent."""
+    for option in reversed(
+        (
+            click.option(
+                "--server",
+                metavar="URL",
+                help="Let this depthwright server make the pictures; '' for this machine.  "
+                "[default: DEPTHWRIGHT_SERVER, else this machine]",
+            ),
+            click.option(
+                "--key",
+                metavar="KEY",
+                help="The key for that server. Other users of this machine can see it here, but not in "
+                "DEPTHWRIGHT_KEY.  [default: DEPTHWRIGHT_KEY]",
+            ),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def server_choice(
+    assembly: Assembly, server: str | None, key: str | None, model: Mapping[str, object]
+) -> ServerChoice | None:
+    """The server that the options or settings name; None for this machine.
+
+    `model` are the options that choose a model here, by flag: they contradict a server. Raises UsageError.
+    """
+    address = assembly.settings.server if server is None else server
+    if not address:
+        if key is not None:
+            raise click.UsageError("--key is for a server: name one with --server.", _context())
+        return None
+    given = [flag for flag, value in model.items() if value]
+    if given:
+        whence = "--server" if server is not None else "DEPTHWRIGHT_SERVER"
+        raise click.UsageError(
+            f"{', '.join(given)} would choose a model on this machine, but {whence} sends the work to a server, "
+            "which has a model of its own: leave one of them out.",
+            _context(),
+        )
+    chosen = SecretStr(key) if key is not None else assembly.settings.key
+    if chosen is None or not chosen.get_secret_value().strip():
+        raise click.UsageError(
+            "The server needs a key: give it with --key or in DEPTHWRIGHT_KEY. Its operator makes one with "
+            "'depthwright keys create'.",
+            _context(),
+        )
+    return ServerChoice(address, chosen)
+
+
+def _context() -> click.Context:
+    return click.get_current_context()
 
 
 def model_choice(

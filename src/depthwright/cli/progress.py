@@ -6,7 +6,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from depthwright.engine.events import Event, StageFinished, StageStarted, StepFinished
+from depthwright.events import Event, StageFinished, StageStarted, StepFinished
 
 _TITLES = {
     "depth": "Depth map",

@@ -10,15 +10,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from depthwright.engine.components import Components
-from depthwright.engine.events import Event, Finished
 from depthwright.engine.loading import load_components
 from depthwright.engine.mapper import DepthMapper
 from depthwright.engine.pipeline import run
 from depthwright.engine.profiles import load_profile
-from depthwright.engine.result import GenerationResult
 from depthwright.errors import InvalidImage
+from depthwright.events import Event, Finished
 from depthwright.images import open_image
 from depthwright.parameters import GenerationParameters, SizeBounds
+from depthwright.result import GenerationResult
 
 DEFAULT_CONTROL = Path(__file__).with_name("default_control.png")
 

@@ -1,26 +1,14 @@
 """How closely a picture keeps to its control image: depth estimated on the picture, against the depth given."""
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
+
+from depthwright.result import Fidelity
 
 DepthMap = NDArray[np.float32]
 
 # Below this spread (of 0..1) within rows a control image has no structure to follow.
 _FLAT = 0.005
-
-
-@dataclass(frozen=True)
-class Fidelity:
-    """`rmse` is on 0-255, as ControlNet++ (arXiv 2404.07987) reports it; lower is better.
-
-    `residual_correlation` is Pearson's after each row's mean is taken from both maps, so that the ground's own
-    gradient, which any picture of a floor shares, scores nothing; None where the control image has no such structure.
-    """
-
-    rmse: float
-    residual_correlation: float | None
 
 
 def measure(control: DepthMap, seen: DepthMap) -> Fidelity:

@@ -16,20 +16,20 @@ from depthwright.engine.denoise import denoise
 from depthwright.engine.depth import extend, prepare_depth, to_picture
 from depthwright.engine.determinism import same_bytes
 from depthwright.engine.enlarge import enlarge
-from depthwright.engine.events import (
+from depthwright.engine.fidelity import DepthMap, measure
+from depthwright.engine.framing import Frame, frame
+from depthwright.engine.memory import memory_guard
+from depthwright.engine.text import TextEmbeddings, encode_prompt
+from depthwright.engine.work import Work
+from depthwright.events import (
     Event,
     Finished,
     ImageFinished,
     StageStarted,
     StepFinished,
 )
-from depthwright.engine.fidelity import DepthMap, Fidelity, measure
-from depthwright.engine.framing import Frame, frame
-from depthwright.engine.memory import memory_guard
-from depthwright.engine.result import GenerationResult
-from depthwright.engine.text import TextEmbeddings, encode_prompt
-from depthwright.engine.work import Work
 from depthwright.parameters import GenerationParameters
+from depthwright.result import Fidelity, GenerationResult
 
 Events = Generator[Event, None, None]
 

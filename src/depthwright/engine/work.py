@@ -8,7 +8,7 @@ from typing import TypeVar
 import torch
 
 from depthwright.engine.determinism import same_bytes
-from depthwright.engine.events import Stage, StageFinished
+from depthwright.events import Stage, StageFinished
 
 _Item = TypeVar("_Item")
 

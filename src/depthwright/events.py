@@ -6,7 +6,7 @@ from typing import Literal
 
 from PIL import Image
 
-from depthwright.engine.result import GenerationResult
+from depthwright.result import GenerationResult
 
 Stage = Literal["depth", "text", "control", "denoise", "decode", "fidelity"]
 

@@ -1,0 +1,1 @@
+"""The HTTP API: two dialects over one set of operations."""

@@ -1,0 +1,25 @@
+"""Where things are in the folder of data."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+
+class Places(NamedTuple):
+    """The folder that holds everything the server keeps."""
+
+    folder: Path
+
+    @property
+    def database(self) -> Path:
+        """The SQLite file."""
+        return self.folder / "depthwright.sqlite3"
+
+    @property
+    def outputs(self) -> Path:
+        """The pictures that were made."""
+        return self.folder / "outputs"
+
+    @property
+    def uploads(self) -> Path:
+        """The pictures that clients sent."""
+        return self.folder / "uploads"

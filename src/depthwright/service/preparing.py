@@ -1,0 +1,163 @@
+"""Control images are fetched and decoded ahead, several at once, so that the model never waits for a host."""
+
+import asyncio
+import contextlib
+import queue
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+from PIL import Image
+from sqlalchemy.exc import OperationalError
+
+from depthwright.errors import DepthwrightError, InvalidImage
+from depthwright.ports import OutputStore, Queue
+from depthwright.prediction import Claim, Code, Fault, Lost, Work
+from depthwright.service.fetch import Fetcher
+from depthwright.service.images import decode_async
+
+MOST_AT_ONCE = 4
+_POLL_SECONDS = 0.005
+_WISH_SECONDS = 0.25
+_DECODERS = 2
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A prediction whose control image is there (None: the default one); `seconds` is what getting it took."""
+
+    work: Work
+    image: Image.Image | None
+    seconds: float
+
+
+class Preparing:
+    """Claims and prepares in a thread of its own: one prediction waits ready, and up to four are fetched for that."""
+
+    def __init__(
+        self,
+        queue_: Queue,
+        fetcher: Callable[[], Fetcher],
+        uploads: Path,
+        outputs: OutputStore,
+        news: Callable[[], bool],
+    ) -> None:
+        self._queue = queue_
+        self._make_fetcher = fetcher
+        self._uploads = uploads
+        self._outputs = outputs
+        self._news = news
+        self._ready: queue.Queue[Prepared] = queue.Queue()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(
+            target=lambda: asyncio.run(self._run()), name="preparing", daemon=True
+        )
+
+    def begin(self) -> None:
+        """Start to claim."""
+        self._thread.start()
+
+    def take(self, seconds: float) -> Prepared | None:
+        """The next prediction that is ready; None if none was in that time."""
+        try:
+            return self._ready.get(timeout=seconds)
+        except queue.Empty:
+            return None
+
+    def end(self) -> None:
+        """Claim nothing more, and drop what is under way: the worker's `leave` hands it back."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    async def _run(self) -> None:
+        fetcher = self._make_fetcher()
+        decoders = asyncio.Semaphore(_DECODERS)
+        under_way: set[asyncio.Task[None]] = set()
+        maybe_waiting = True
+        while not self._stop.is_set():
+            try:
+                maybe_waiting = self._news() or maybe_waiting
+                if maybe_waiting and self._ready.empty() and len(under_way) < MOST_AT_ONCE:
+                    work = await asyncio.to_thread(self._queue.claim)
+                    maybe_waiting = work is not None
+                    if work is not None:
+                        task = asyncio.create_task(self._prepare(work, fetcher, decoders))
+                        under_way.add(task)
+                        task.add_done_callback(under_way.discard)
+                        continue
+            except OperationalError as error:
+                log.error("database not writable", error=str(error.orig))  # noqa: TRY400
+                await asyncio.sleep(1)
+            await asyncio.sleep(_POLL_SECONDS)
+        for task in under_way:
+            task.cancel()
+        await asyncio.gather(*under_way, return_exceptions=True)
+        await fetcher.aclose()
+
+    async def _prepare(self, work: Work, fetcher: Fetcher, decoders: asyncio.Semaphore) -> None:
+        started = time.perf_counter()
+        getting = asyncio.create_task(self._image(work.source, fetcher, decoders))
+        try:
+            while not (await asyncio.wait({getting}, timeout=_WISH_SECONDS))[0]:
+                await asyncio.to_thread(self._heed, work.claim)
+            image = await getting
+        except Lost:
+            await asyncio.to_thread(self._queue.cancelled, work.claim)
+        except DepthwrightError as error:
+            fault = Fault(Code.MEDIA, str(error))
+            if await self._persist(lambda: self._queue.fail(work.claim, fault)):
+                log.warning("failed", prediction=work.claim.id, code=int(fault.code), error=fault.message)
+        except Exception:  # the boundary: one broken prediction must not end the worker
+            log.exception("broken", prediction=work.claim.id)
+            fault = Fault(Code.INTERNAL, "The server could not prepare the control image.")
+            await self._persist(lambda: self._queue.fail(work.claim, fault))
+        else:
+            self._ready.put(Prepared(work, image, time.perf_counter() - started))
+        finally:
+            getting.cancel()
+
+    async def _image(
+        self, source: Mapping[str, str] | None, fetcher: Fetcher, decoders: asyncio.Semaphore
+    ) -> Image.Image | None:
+        # 1. Get the bytes: from the address that was named, or from our own disk.
+        match source:
+            case None:
+                return None
+            case {"url": url}:
+                data = await fetcher.fetch(url)
+            case {"upload": name}:
+                data = await asyncio.to_thread(_read, self._uploads / name)
+            case {"output": name}:
+                data = await asyncio.to_thread(_read, self._outputs.path(name))
+            case _:
+                raise ValueError(f"unknown source {source}")
+        # 2. Decode them in a process that can die alone.
+        async with decoders:
+            return await decode_async(data)
+
+    def _heed(self, claim: Claim) -> None:
+        with contextlib.suppress(OperationalError):
+            if self._queue.wishes(claim)[0]:
+                raise Lost
+
+    async def _persist(self, write: Callable[[], bool]) -> bool:
+        while True:
+            try:
+                return await asyncio.to_thread(write)
+            except OperationalError as error:
+                log.error("database not writable", error=str(error.orig))  # noqa: TRY400
+                await asyncio.sleep(1)
+
+
+def _read(path: Path | None) -> bytes:
+    try:
+        if path is not None:
+            return path.read_bytes()
+    except FileNotFoundError:
+        pass
+    raise InvalidImage("The control image is no longer on this server: upload it again.")

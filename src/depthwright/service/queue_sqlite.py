@@ -1,0 +1,262 @@
+"""The queue on SQLite: what a worker may do with a prediction, every write behind the fence of its attempt."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, and_, exists, func, insert, or_, select, update
+
+from depthwright.prediction import STRIKES, WORKER_LOST, Claim, Fault, Lost, Outcome, Status, Work
+from depthwright.service.database import Database, count
+from depthwright.service.deliveries import announce
+from depthwright.service.store import cancelled
+from depthwright.service.tables import PREDICTIONS, WORKERS
+
+P, W = PREDICTIONS.c, WORKERS.c
+
+
+class Queue:
+    """The waiting predictions, as one worker sees them."""
+
+    def __init__(self, database: Database, worker: str) -> None:
+        self._database = database
+        self._worker = worker
+
+    # --- the worker itself
+
+    def register(self, state: str, model_version: str = "") -> None:
+        """Appear among the workers, or tell a new state."""
+        with self._database.writing() as connection:
+            told = {"state": state, "model_version": model_version}
+            known = connection.execute(update(WORKERS).where(W.id == self._worker).values(**told))
+            if not known.rowcount:
+                row = {"id": self._worker, "started_at": time.time(), **told}
+                connection.execute(insert(WORKERS).values(**row))
+
+    def beat(self) -> bool:
+        """Tell that this worker lives; False if it was taken for dead and its predictions went elsewhere."""
+        with self._database.writing() as connection:
+            beaten = connection.execute(update(WORKERS).where(W.id == self._worker).values(beat=W.beat + 1))
+            return bool(beaten.rowcount)
+
+    def leave(self) -> None:
+        """Hand back every prediction that this worker holds, none of them at fault, and disappear."""
+        with self._database.writing() as connection:
+            _hand_back(connection, and_(P.owner == self._worker, P.status == Status.PROCESSING))
+            connection.execute(WORKERS.delete().where(W.id == self._worker))
+
+    # --- its predictions
+
+    def claim(self) -> Work | None:
+        """Take the oldest prediction that waits; None if none does. From here on its attempt is the fence.
+
+        A worker that was taken for dead gets none before it appears again: nobody would see it die.
+        """
+        with self._database.writing() as connection:
+            oldest = (
+                select(P.seq).where(P.status == Status.CREATED).order_by(P.seq).limit(1).scalar_subquery()
+            )
+            row = connection.execute(
+                update(PREDICTIONS)
+                .where(P.seq == oldest, exists().where(W.id == self._worker))
+                .values(
+                    status=Status.PROCESSING,
+                    attempt=P.attempt + 1,
+                    owner=self._worker,
+                    progress={},
+                    preview=None,
+                )
+                .returning(P.id, P.attempt, P.input, P.seed, P.source, P.created_at)
+            ).one_or_none()
+        if row is None:
+            return None
+        waited = max(0.0, time.time() - row.created_at)
+        return Work(Claim(row.id, row.attempt), row.input, row.seed, row.source, waited)
+
+    def any_waiting(self) -> bool:
+        """Whether a claim would find something."""
+        with self._database.reading() as connection:
+            waiting = select(P.seq).where(P.status == Status.CREATED).limit(1)
+            return connection.execute(waiting).one_or_none() is not None
+
+    def start(self, claim: Claim) -> None:
+        """The model begins with it: from here on a death of the worker is held against it. Raises Lost."""
+        with self._database.writing() as connection:
+            self._write(connection, claim, started_at=time.time())
+
+    def progress(self, claim: Claim, progress: Mapping[str, Any], preview: bytes | None = None) -> None:
+        """Tell how far it is. Raises Lost."""
+        values: dict[str, Any] = {"progress": progress}
+        with self._database.writing() as connection:
+            self._write(connection, claim, **values | ({"preview": preview} if preview else {}))
+
+    def wishes(self, claim: Claim) -> tuple[bool, bool]:
+        """Whether its owner wants it cancelled, and wants previews. Raises Lost."""
+        with self._database.reading() as connection:
+            row = connection.execute(
+                select(P.cancel_requested, P.preview_wanted).where(self._fence(claim))
+            ).one_or_none()
+        if row is None:
+            raise Lost
+        return row.cancel_requested, row.preview_wanted
+
+    def finish(self, claim: Claim, outcome: Outcome) -> bool:
+        """Publish what was made; False if the fence, or a wish to cancel, stands before it: then nothing changed."""
+        values: dict[str, Any] = {
+            "outputs": list(outcome.outputs),
+            "control": outcome.control,
+            "nsfw": list(outcome.nsfw),
+            "fidelity": [dict(each) for each in outcome.fidelity],
+            "timings": dict(outcome.timings),
+            "model_version": outcome.model_version,
+            "progress": {},
+        }
+        with self._database.writing() as connection:
+            if outcome.warnings:
+                told = connection.execute(select(P.warnings).where(P.id == claim.id)).scalar_one_or_none()
+                values["warnings"] = [*(told or ()), *outcome.warnings]
+            if not self._end(connection, claim, Status.COMPLETED, ~P.cancel_requested, **values):
+                return False
+            for stage, milliseconds in outcome.timings.items():
+                count(connection, "stage_seconds", stage, milliseconds / 1000)
+            return True
+
+    def fail(self, claim: Claim, fault: Fault) -> bool:
+        """End it with a fault; False if it is no longer this worker's."""
+        with self._database.writing() as connection:
+            return self._end(connection, claim, Status.FAILED, error=fault.message, code=int(fault.code))
+
+    def cancelled(self, claim: Claim) -> bool:
+        """End it as its owner wished; False if it is no longer this worker's."""
+        with self._database.writing() as connection:
+            values = {name: value for name, value in cancelled().items() if name != "status"}
+            return self._end(connection, claim, Status.CANCELLED, P.cancel_requested, **values)
+
+    def release(self, claim: Claim) -> None:
+        """Hand it back, first in the queue, with no fault of its own."""
+        with self._database.writing() as connection:
+            _hand_back(connection, self._fence(claim))
+
+    def _fence(self, claim: Claim) -> ColumnElement[bool]:
+        return and_(
+            P.id == claim.id,
+            P.attempt == claim.attempt,
+            P.status == Status.PROCESSING,
+            P.owner == self._worker,
+        )
+
+    def _write(self, connection: Connection, claim: Claim, **values: Any) -> None:
+        if not connection.execute(update(PREDICTIONS).where(self._fence(claim)).values(**values)).rowcount:
+            raise Lost
+
+    def _end(
+        self,
+        connection: Connection,
+        claim: Claim,
+        status: Status,
+        *conditions: ColumnElement[bool],
+        **values: Any,
+    ) -> bool:
+        ended = connection.execute(
+            update(PREDICTIONS)
+            .where(self._fence(claim), *conditions)
+            .values(
+                **{"finished_at": time.time(), "owner": None, "preview": None, **values, "status": status}
+            )
+        )
+        if not ended.rowcount:
+            if connection.execute(select(P.seq).where(self._fence(claim))).one_or_none() is None:
+                count(connection, "stale_writes")
+            return False
+        count(connection, "finished", status)
+        announce(connection, claim.id)
+        return True
+
+
+def take_back(database: Database, worker: str, beat: int | None = None) -> int:
+    """Put the predictions of a dead worker back into the queue, or fail those that killed too many; how many.
+
+    With `beat`, only if the worker has not beaten since. What the model was working on gets a strike; if it was
+    working on nothing, everything that was being prepared does.
+    """
+    with database.writing() as connection:
+        if beat is not None:
+            same = select(W.id).where(W.id == worker, W.beat == beat)
+            if connection.execute(same).one_or_none() is None:
+                return 0
+        held = and_(P.owner == worker, P.status == Status.PROCESSING)
+        rows = connection.execute(select(P.id, P.strikes, P.started_at, P.cancel_requested).where(held)).all()
+        rendering = any(row.started_at is not None for row in rows)
+        for row in rows:
+            strikes = row.strikes + (row.started_at is not None or not rendering)
+            if row.cancel_requested:
+                values: Mapping[str, Any] = cancelled()
+            elif strikes >= STRIKES:
+                values = _failed(WORKER_LOST)
+            else:
+                values = _WAITING
+            connection.execute(update(PREDICTIONS).where(P.id == row.id).values(**values, strikes=strikes))
+            if values is not _WAITING:
+                count(connection, "finished", values["status"])
+                announce(connection, row.id)
+        known = connection.execute(WORKERS.delete().where(W.id == worker)).rowcount
+        if known or rows:  # one that left by itself did not die
+            count(connection, "worker_deaths")
+        return len(rows)
+
+
+def orphans(database: Database) -> list[str]:
+    """Workers that hold predictions without being among the workers."""
+    with database.reading() as connection:
+        rows = connection.execute(
+            select(P.owner)
+            .where(P.status == Status.PROCESSING, or_(P.owner.is_(None), P.owner.not_in(select(W.id))))
+            .distinct()
+        )
+        return [row.owner for row in rows if row.owner is not None]
+
+
+def workers(database: Database) -> dict[str, tuple[str, int]]:
+    """State and beat of every worker."""
+    with database.reading() as connection:
+        return {row.id: (row.state, row.beat) for row in connection.execute(select(W.id, W.state, W.beat))}
+
+
+def waiting(database: Database) -> tuple[int, float]:
+    """How many predictions wait, and since when the oldest does, in seconds."""
+    with database.reading() as connection:
+        number, oldest = connection.execute(
+            select(func.count(), func.min(P.created_at)).where(P.status == Status.CREATED)
+        ).one()
+    return number, max(0.0, time.time() - oldest) if number else 0.0
+
+
+def _hand_back(connection: Connection, which: ColumnElement[bool]) -> None:
+    """Back into the queue, or to their end where their owner wishes that."""
+    ended = connection.execute(
+        update(PREDICTIONS).where(which, P.cancel_requested).values(**cancelled()).returning(P.id)
+    ).scalars()
+    for prediction_id in ended.all():
+        count(connection, "finished", Status.CANCELLED)
+        announce(connection, prediction_id)
+    connection.execute(update(PREDICTIONS).where(which).values(**_WAITING))
+
+
+def _failed(fault: Fault) -> Mapping[str, Any]:
+    return {
+        "status": Status.FAILED,
+        "finished_at": time.time(),
+        "error": fault.message,
+        "code": int(fault.code),
+        "owner": None,
+        "preview": None,
+    }
+
+
+_WAITING: Mapping[str, Any] = {
+    "status": Status.CREATED,
+    "owner": None,
+    "started_at": None,
+    "progress": {},
+    "preview": None,
+}

@@ -1,0 +1,199 @@
+"""A worker: takes predictions one by one, and sees each of them to its end or back into the queue."""
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+import structlog
+from PIL import Image
+from sqlalchemy.exc import OperationalError
+
+from depthwright.errors import DepthwrightError, DiskFull, OutOfMemory
+from depthwright.events import Finished
+from depthwright.parameters import GenerationParameters, Size
+from depthwright.ports import Engine, OutputStore, Queue, SafetyChecker
+from depthwright.prediction import Claim, Code, Fault, Lost, Outcome
+from depthwright.result import GenerationResult
+from depthwright.service.preparing import Prepared, Preparing
+from depthwright.service.reporting import Report
+
+_T = TypeVar("_T")
+_UNCHECKED = "This server has no safety checker: the pictures were not checked."
+_BUG = Fault(
+    Code.INTERNAL,
+    "Something went wrong on the server. Send it again; if it fails again, show the operator this prediction's id.",
+)
+log = structlog.get_logger()
+
+
+class Stopping(Exception):
+    """The worker was asked to stop: what it holds goes back."""
+
+
+class Worker:
+    """One model at work. `run` returns once `stop` is set and everything held is finished or handed back."""
+
+    def __init__(
+        self,
+        queue: Queue,
+        engine: Engine,
+        preparing: Preparing,
+        outputs: OutputStore,
+        stop: threading.Event,
+        checker: SafetyChecker | None = None,
+        free_memory: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._queue = queue
+        self._engine = engine
+        self._preparing = preparing
+        self._outputs = outputs
+        self._stop = stop
+        self._checker = checker
+        self._free_memory = free_memory
+        self.last_step = time.monotonic()
+
+    def run(self) -> None:
+        """Work until told to stop."""
+        while not self._stop.is_set():
+            self.last_step = time.monotonic()
+            prepared = self._preparing.take(seconds=0.25)
+            if prepared is not None:
+                # Stopped before it could be written how this ended: `leave` hands it back.
+                with contextlib.suppress(Stopping):
+                    self.work(prepared)
+
+    def work(self, prepared: Prepared) -> None:
+        """See one prediction to its end."""
+        claim = prepared.work.claim
+        with structlog.contextvars.bound_contextvars(prediction=claim.id, attempt=claim.attempt):
+            try:
+                self._finish(prepared, self._make(prepared))
+            except Lost:
+                self._give_up(claim)
+            except Stopping:
+                self._outputs.discard(claim)
+                self._persist(lambda: self._queue.release(claim))
+                log.info("handed back")
+            except DepthwrightError as error:
+                self._fail(claim, _fault(error))
+            except Exception:  # the boundary: one broken prediction must not end the worker
+                log.exception("broken")
+                self._fail(claim, _BUG)
+
+    def _make(self, prepared: Prepared) -> GenerationResult:
+        """The pictures; one that runs out of memory gets a second try on freed memory."""
+        self._persist(lambda: self._queue.start(prepared.work.claim))
+        log.info("started", waited=round(prepared.work.waited, 3))
+        try:
+            return self._generate(prepared)
+        except OutOfMemory:
+            log.warning("out of memory, trying once more")
+        self._free_memory()
+        return self._generate(prepared)
+
+    def _generate(self, prepared: Prepared) -> GenerationResult:
+        claim = prepared.work.claim
+        report = Report(self._queue, claim)
+        stream = self._engine.stream(_parameters(prepared), prepared.image)
+        with contextlib.closing(stream):
+            for event in stream:
+                self.last_step = time.monotonic()
+                if isinstance(event, Finished):
+                    return event.result
+                if self._stop.is_set():
+                    raise Stopping
+                with contextlib.suppress(OperationalError):  # a busy database costs a report, not the picture
+                    report.show(event)
+        raise RuntimeError("the engine ended without a result")
+
+    def _finish(self, prepared: Prepared, result: GenerationResult) -> None:
+        claim, wanted = prepared.work.claim, prepared.work.input
+        started = time.perf_counter()
+        # 1. Judge the pictures; what must not be shown is black before anything is stored.
+        images, nsfw, warnings = self._checked(result.images, wanted)
+        # 2. Write them where nobody looks yet.
+        paths = tuple(self._outputs.write(claim, image, wanted["output_format"]) for image in images)
+        control = self._outputs.write(claim, result.depth, "png")
+        # 3. Publish all of it at once, unless the prediction is no longer ours.
+        outcome = Outcome(
+            outputs=paths,
+            control=control,
+            nsfw=nsfw,
+            fidelity=tuple(vars(each) for each in result.fidelity),
+            timings=_timings(prepared, result, time.perf_counter() - started),
+            model_version=result.model_version,
+            warnings=warnings,
+        )
+        if not self._persist(lambda: self._queue.finish(claim, outcome)):
+            self._give_up(claim)
+            return
+        log.info("completed", inference_ms=outcome.timings["inference"])
+
+    def _checked(
+        self, images: tuple[Image.Image, ...], wanted: Mapping[str, object]
+    ) -> tuple[tuple[Image.Image, ...], tuple[bool, ...], tuple[str, ...]]:
+        if not wanted["enable_safety_checker"]:
+            return images, (), ()
+        if self._checker is None:
+            return images, (), (_UNCHECKED,)
+        flags = tuple(self._checker.check(image) for image in images)
+        shown = tuple(
+            Image.new("RGB", image.size) if flag else image for image, flag in zip(images, flags, strict=True)
+        )
+        return shown, flags, ()
+
+    def _give_up(self, claim: Claim) -> None:
+        self._outputs.discard(claim)
+        was_wish = self._persist(lambda: self._queue.cancelled(claim))
+        log.info("cancelled" if was_wish else "lost to another")
+
+    def _fail(self, claim: Claim, fault: Fault) -> None:
+        self._outputs.discard(claim)
+        self._persist(lambda: self._queue.fail(claim, fault))
+        log.warning("failed", code=int(fault.code), error=fault.message)
+
+    def _persist(self, write: Callable[[], _T]) -> _T:
+        """Write to the database, and wait for it as long as it takes: what was made is not given up for a full disk."""
+        pause = 0.2
+        while True:
+            try:
+                return write()
+            except OperationalError as error:
+                log.error("database not writable", error=str(error.orig), again_in=pause)  # noqa: TRY400
+                if self._stop.wait(pause):
+                    raise Stopping from error
+                pause = min(5.0, pause * 2)
+                self.last_step = time.monotonic()
+
+
+def _parameters(prepared: Prepared) -> GenerationParameters:
+    """The input as the engine takes it, with the seed that was settled at submission; it was checked then."""
+    wanted = prepared.work.input
+    names = GenerationParameters.model_fields
+    values = {name: wanted[name] for name in names if name in wanted}
+    values |= {"size": Size.parse(wanted["size"]), "seed": prepared.work.seed}
+    return GenerationParameters.model_construct(**values)
+
+
+def _timings(prepared: Prepared, result: GenerationResult, saving: float) -> dict[str, int]:
+    """Milliseconds by stage, all of them measured."""
+    seconds = {
+        "queue": prepared.work.waited,
+        "fetch": prepared.seconds,
+        **result.seconds,
+        "save": saving,
+        "inference": sum(result.seconds.values()),
+    }
+    return {stage: round(value * 1000) for stage, value in seconds.items()}
+
+
+def _fault(error: DepthwrightError) -> Fault:
+    match error:
+        case OutOfMemory():
+            return Fault(Code.TASK_FAILED, f"{error} Ask for a smaller size or fewer images.")
+        case DiskFull():
+            return Fault(Code.INTERNAL, str(error))
+        case _:
+            return Fault(Code.TASK_FAILED, str(error))

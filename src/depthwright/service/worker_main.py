@@ -1,0 +1,135 @@
+"""The worker process: `python -m depthwright worker` runs it, under the server's supervisor or alone."""
+
+import gc
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+import structlog
+from sqlalchemy.exc import OperationalError
+
+from depthwright.events import Finished
+from depthwright.parameters import GenerationParameters, Size
+from depthwright.ports import Engine
+from depthwright.service.database import Database
+from depthwright.service.fetch import Fetcher
+from depthwright.service.outputs import Outputs
+from depthwright.service.places import Places
+from depthwright.service.preparing import Preparing
+from depthwright.service.queue_sqlite import Queue
+from depthwright.service.worker import Worker
+from depthwright.settings import Settings
+
+STARTING, READY = "starting", "ready"
+_STUCK = 70
+_WARM_UP = GenerationParameters(prompt="a sphere", size=Size(512, 512), num_inference_steps=2, seed=0)
+log = structlog.get_logger()
+
+
+def run(settings: Settings, worker_id: str, load: Callable[[], Engine], *, attached: bool) -> None:
+    """Load the model, make one real picture, then work until told to stop.
+
+    An attached worker stops when its standard input ends, as it does when the server is gone, however it went.
+    """
+    places = Places(settings.data_dir)
+    database = Database(places.database)
+    database.migrate()
+    queue = Queue(database, worker_id)
+    stop = threading.Event()
+    _obey(stop, attached=attached)
+    # 1. Appear, and beat from the first moment on.
+    queue.register(STARTING)
+    pulse = _Pulse(queue, settings)
+    pulse.start()
+    try:
+        # 2. Load the model and make one real picture: before that nothing is promised.
+        engine = load()
+        version = _warm_up(engine)
+        # 3. Work.
+        outputs = Outputs(places.outputs)
+        changes = database.changes()
+        preparing = Preparing(
+            queue, lambda: Fetcher(allowed_hosts=settings.hosts), places.uploads, outputs, changes.any
+        )
+        worker = Worker(queue, engine, preparing, outputs, stop, free_memory=_free_memory)
+        pulse.watch(lambda: worker.last_step, READY, version)
+        queue.register(READY, version)
+        log.info("ready", model=version)
+        preparing.begin()
+        worker.run()
+        # 4. Give everything back.
+        preparing.end()
+    finally:
+        pulse.stop()
+        queue.leave()
+        database.close()
+
+
+def _warm_up(engine: Engine) -> str:
+    for event in engine.stream(_WARM_UP):
+        if isinstance(event, Finished):
+            return event.result.model_version
+    raise RuntimeError("the engine ended without a result")
+
+
+def _obey(stop: threading.Event, *, attached: bool) -> None:
+    """Stop on SIGTERM, and on SIGINT or the end of standard input as the case may be."""
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    if not attached:
+        signal.signal(signal.SIGINT, lambda *_: stop.set())
+        return
+    # Ctrl-C reaches the whole group; the server decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def wait() -> None:
+        sys.stdin.buffer.read()
+        stop.set()
+
+    threading.Thread(target=wait, name="parent", daemon=True).start()
+
+
+class _Pulse:
+    """Beats while the worker lives, and ends the process when its model is stuck: a new one starts in its place."""
+
+    def __init__(self, queue: Queue, settings: Settings) -> None:
+        self._queue = queue
+        self._every = settings.lease_seconds / 5
+        self._patience = settings.stall_seconds
+        self._last_step: Callable[[], float] = time.monotonic
+        self._known_as = (STARTING, "")
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="pulse", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def watch(self, last_step: Callable[[], float], state: str, version: str) -> None:
+        self._last_step = last_step
+        self._known_as = (state, version)
+
+    def stop(self) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._over.wait(self._every):
+            if time.monotonic() - self._last_step() > self._patience:
+                log.critical("the model is stuck", seconds=self._patience)
+                os._exit(_STUCK)  # what hangs in a driver hears no exception
+            try:
+                if not self._queue.beat():
+                    log.warning("was taken for dead, appearing again")
+                    self._queue.register(*self._known_as)
+            except OperationalError as error:
+                log.error("database not writable", error=str(error.orig))  # noqa: TRY400
+
+
+def _free_memory() -> None:
+    """Let go of what can be let go of; an accelerator's cache goes with it where torch is loaded."""
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.empty_cache()
