@@ -1,7 +1,8 @@
 """The command with an engine that obeys words in the prompt: `python -m tests.support.fake_server serve`.
 
 fail: raises; bug: raises what nobody expects; crash: the process kills itself; hang: stops for good; slow: 0.05 s
-a step; memory: out of memory at the first try.
+a step; memory: out of memory at the first try; die:POINT: the process kills itself there, the first time that it gets
+there (a stage, `writing` in the middle of a picture's file, `publishing` with all files written).
 """
 
 import os
@@ -9,13 +10,15 @@ import signal
 import sys
 import time
 from collections.abc import Generator
+from pathlib import Path
+from typing import IO, Any
 
 from PIL import Image
 
 from depthwright.assembly import Assembly
 from depthwright.cli.app import run
 from depthwright.errors import DepthwrightError, OutOfMemory
-from depthwright.events import Event
+from depthwright.events import Event, Finished, StageStarted
 from depthwright.parameters import GenerationParameters
 from depthwright.settings import Settings
 from tests.support.fake_engine import FakeEngine
@@ -24,9 +27,10 @@ from tests.support.fake_engine import FakeEngine
 class ObedientEngine(FakeEngine):
     """A fake engine for a process of its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, marks: Path) -> None:
         super().__init__()
         self._tried: set[str] = set()
+        self._marks = marks
 
     def stream(
         self, parameters: GenerationParameters, control_image: Image.Image | None = None
@@ -43,20 +47,55 @@ class ObedientEngine(FakeEngine):
                 self._tried.add(parameters.prompt)
                 raise OutOfMemory("The accelerator has too little memory.")
             if "crash" in words:
-                os.kill(os.getpid(), signal.SIGKILL)
+                _die()
+            self._die_once(words, event)
             if "hang" in words:
                 time.sleep(3600)
             yield event
 
+    def _die_once(self, words: list[str], event: Event) -> None:
+        point = next((word.removeprefix("die:") for word in words if word.startswith("die:")), None)
+        mark = self._marks / f"died-{point}"
+        if point is None or mark.exists():
+            return
+        match event:
+            case StageStarted(stage) if stage == point:
+                mark.touch()
+                _die()
+            case Finished(result) if point in ("writing", "publishing"):
+                mark.touch()
+                picture = result.images[0] if point == "writing" else result.depth
+                _deadly(picture, half=point == "writing")
+
+
+def _die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _deadly(picture: Image.Image, *, half: bool) -> None:
+    """Whoever saves this picture dies of it, in the middle of the file or with all of it written."""
+    save = picture.save
+
+    def saved(file: IO[bytes], **options: Any) -> None:
+        if half:
+            file.write(b"half a picture")
+        else:
+            save(file, **options)
+        file.flush()
+        _die()
+
+    picture.save = saved  # type: ignore[assignment, method-assign]
+
 
 def main() -> None:
     """Run the command."""
-    engine = ObedientEngine()
+    settings = Settings.from_environment()
+    engine = ObedientEngine(settings.data_dir)
     command = (sys.executable, "-m", "tests.support.fake_server", "worker")
     sys.exit(
         run(
             sys.argv[1:],
-            Assembly(Settings.from_environment(), load_engine=engine.load, worker_command=command),
+            Assembly(settings, load_engine=engine.load, worker_command=command),
         )
     )
 

@@ -27,6 +27,7 @@ class Serving:
     key: str
     folder: Path
     process: "subprocess.Popen[str]"
+    environment: Mapping[str, str]
     output: list[str] = field(default_factory=list)
 
     @property
@@ -37,6 +38,16 @@ class Serving:
     def client(self) -> httpx.Client:
         """An HTTP client with the key."""
         return httpx.Client(base_url=self.base_url, headers=self.headers, timeout=60, trust_env=False)
+
+    def start_worker(self) -> "subprocess.Popen[bytes]":
+        """One more worker with the fake engine, beside those that the server keeps."""
+        return subprocess.Popen(
+            [*_FAKE, "worker"],
+            stderr=(self.folder.parent / f"{self.folder.name}.log").open("a"),
+            cwd=ROOT,
+            env=self.environment,
+            start_new_session=True,
+        )
 
     def stop(self, with_signal: signal.Signals = signal.SIGINT) -> int:
         """End it; its exit code."""
@@ -54,13 +65,14 @@ def serving(
     **settings: object,
 ) -> Iterator[Serving]:
     """Start a server that keeps its data in `folder`; `settings` are those of Settings, such as allowed_hosts."""
+    environment = _environment({"data_dir": folder, "requests_per_minute": 0, **settings})
     process = subprocess.Popen(
         [*command, "serve", "--port", "0"],
         stdout=subprocess.PIPE,
         stderr=(folder.parent / f"{folder.name}.log").open("a"),
         text=True,
         cwd=ROOT,
-        env=_environment({"data_dir": folder, "requests_per_minute": 0, **settings}),
+        env=environment,
         start_new_session=True,
     )
     output: list[str] = []
@@ -92,7 +104,7 @@ def serving(
         if ready:
             wait_for(r"^Ready\.")
         made = re.search(r"^ {2}(dw_\S+)$", "".join(output), re.MULTILINE)
-        yield Serving(address, made[1] if made else key or "", folder, process, output)
+        yield Serving(address, made[1] if made else key or "", folder, process, environment, output)
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGINT)

@@ -326,3 +326,20 @@ def test_each_exit_code_of_the_tree_reaches_the_shell(folder: Path) -> None:
         engine = FakeEngine(on_step=failing(error))
         arguments = ["generate", "--prompt", "x", *SMALL, "--output", str(folder / "a.png")]
         assert run(arguments, engine.assembly()) == kind.exit_code
+
+
+def test_a_key_stands_alone_on_the_last_line_is_listed_and_revoked(
+    engine: FakeEngine, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assembly = engine.assembly(Settings(data_dir=tmp_path / "data"))
+    assert run(["keys", "create", "--name", "ann"], assembly) == 0
+    key = capsys.readouterr().out.splitlines()[-1]
+    assert re.fullmatch(r"dw_[A-Za-z0-9_-]{43}", key)
+    assert run(["keys", "list"], assembly) == 0
+    listed = capsys.readouterr().out
+    assert re.search(r"ann .*20\d\d-\d\d-\d\d \d\d:\d\dZ", listed)
+    assert key not in listed
+    assert run(["keys", "revoke", "ann"], assembly) == 0
+    assert "Revoked" in capsys.readouterr().out
+    assert run(["keys", "revoke", "ann"], assembly) == 2
+    assert "no valid key 'ann'" in said(capsys)

@@ -1,8 +1,10 @@
 """Any interleaving of clients, workers, deaths and late writes: one end, one output set, nothing lost."""
 
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from threading import Barrier
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -247,4 +249,29 @@ def test_the_same_idempotency_key_gives_the_first_prediction_and_another_request
             pass
         else:
             raise AssertionError("another request was taken for the same")
+    database.close()
+
+
+def test_of_ten_workers_that_claim_at_once_one_gets_the_prediction(tmp_path: Path) -> None:
+    database = Database(tmp_path / "d.sqlite3")
+    database.migrate()
+    with database.writing() as connection:
+        Store(database).insert(connection, submission(1))
+    queues = [Queue(database, f"w{number}") for number in range(10)]
+    for queue in queues:
+        queue.register("ready")
+    together = Barrier(len(queues))
+
+    def claimed(queue: Queue) -> Claim | None:
+        together.wait()
+        work = queue.claim()
+        return work.claim if work else None
+
+    with ThreadPoolExecutor(len(queues)) as pool:
+        claims = [claim for claim in pool.map(claimed, queues) if claim]
+    assert claims == [Claim("p1", 1)]
+    finished = [queue.finish(claims[0], outcome(claims[0])) for queue in queues]
+    assert sum(finished) == 1, "only the worker that holds it may finish it, and once"
+    with database.reading() as connection:
+        assert len(connection.execute(select(DELIVERIES.c.id)).scalars().all()) == 1
     database.close()

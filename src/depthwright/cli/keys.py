@@ -41,7 +41,7 @@ def list_keys(assembly: Assembly, /) -> None:
     with _keys(assembly) as found:
         for key in found.all():
             times = (key.created_at, key.last_used_at, key.revoked_at)
-            table.add_row(key.id, key.name, *(iso(moment) if moment else "-" for moment in times))
+            table.add_row(key.id, key.name, *(_told(moment) if moment else "-" for moment in times))
     Console().print(table)
 
 
@@ -53,6 +53,11 @@ def revoke(assembly: Assembly, /, *, key: str) -> None:
     with _keys(assembly) as found:
         gone = found.revoke(key)
     click.echo(f"Revoked {gone.id} {gone.name}".rstrip())
+
+
+def _told(moment: float) -> str:
+    """A time to the minute, which leaves room for names in a narrow terminal."""
+    return iso(moment)[:16].replace("T", " ") + "Z"
 
 
 @contextmanager

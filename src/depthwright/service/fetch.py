@@ -95,7 +95,13 @@ class Fetcher:
             raise _Refused(_NO_URL)
         if target.userinfo:
             raise _Refused("its URL holds a user or a password, which are not used: sign the URL instead")
-        if target.scheme == "http" and not self._is_allowed(target):
+        if self._is_allowed(target):
+            return target
+        if _is_private_by_name(target.host):
+            raise _Refused(
+                f"{echo(target.host)} is no public address, which only the server's operator can allow"
+            )
+        if target.scheme == "http":
             raise _Refused(f"{echo(target.host)} may be reached by https alone")
         return target
 
@@ -201,6 +207,20 @@ def is_public(address: IPv4Address | IPv6Address) -> bool:
     if address.sixtofour is not None:
         return is_public(address.sixtofour)
     return address in _GLOBAL_UNICAST and address.is_global
+
+
+def _is_private_by_name(host: str) -> bool:
+    """Whether the spelling alone tells a private address; other names are judged once they are resolved."""
+    host = host.rstrip(".")
+    try:
+        address = ip_address(host)
+    except ValueError:
+        try:
+            # 127.1, 2130706433 and 0x7f000001 are spellings that resolvers know.
+            address = ip_address(socket.inet_aton(host))
+        except (OSError, ValueError):
+            return host == "localhost" or host.endswith(".localhost")
+    return not is_public(address)
 
 
 def _parsed(url: str) -> httpx.URL:
