@@ -7,7 +7,7 @@ import threading
 import time
 from dataclasses import dataclass
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import bindparam, insert, select, update
 from sqlalchemy.exc import OperationalError
 
 from depthwright.errors import UserError
@@ -15,6 +15,7 @@ from depthwright.service.database import Database
 from depthwright.service.tables import KEYS
 
 K = KEYS.c
+_CALLER = select(K.id, K.webhook_secret).where(K.digest == bindparam("digest"), K.revoked_at.is_(None))
 PREFIX = "dw_"
 _FLUSH_SECONDS = 10
 
@@ -90,9 +91,7 @@ class Keys:
     def caller(self, key: str) -> Caller | None:
         """Who holds this key; None if it is none, or was revoked."""
         with self._database.reading() as connection:
-            row = connection.execute(
-                select(K.id, K.webhook_secret).where(K.digest == _digest(key), K.revoked_at.is_(None))
-            ).one_or_none()
+            row = connection.execute(_CALLER, {"digest": _digest(key)}).one_or_none()
         if row is None:
             return None
         self._used[row.id] = time.time()

@@ -17,6 +17,10 @@ from depthwright.service.tables import COUNTERS
 
 MIGRATIONS = Path(__file__).with_name("migrations")
 _BUSY_MS = 30_000
+_ADD = upsert(COUNTERS)
+_ADD = _ADD.on_conflict_do_update(
+    index_elements=["name", "label"], set_={"value": COUNTERS.c.value + _ADD.excluded.value}
+)
 
 
 class Database:
@@ -49,10 +53,19 @@ class Database:
             yield connection
 
     @contextmanager
-    def writing(self) -> Iterator[Connection]:
-        """A transaction: durable when the block ends, undone when it raises."""
-        with _connection(self._writers) as connection, connection.begin():
-            yield connection
+    def writing(self, *, durable: bool = True) -> Iterator[Connection]:
+        """A transaction: durable when the block ends, undone when it raises.
+
+        One that is not durable does not wait for the disk: a power cut may undo it, with no durable one after it. That
+        is enough for what is of no use once this process is gone.
+        """
+        with _connection(self._writers) as connection:
+            raw = connection.connection.dbapi_connection
+            assert raw is not None
+            # Not through the library, which would begin the transaction; within one SQLite ignores it.
+            raw.cursor().execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+            with connection.begin():
+                yield connection
 
     def changes(self) -> "Changes":
         """A watch on commits of other processes and connections."""
@@ -85,12 +98,7 @@ class Changes:
 
 def count(connection: Connection, name: str, label: str = "", by: float = 1) -> None:
     """Add to a counter, in the transaction of what is counted."""
-    statement = upsert(COUNTERS).values(name=name, label=label, value=by)
-    connection.execute(
-        statement.on_conflict_do_update(
-            index_elements=["name", "label"], set_={"value": COUNTERS.c.value + statement.excluded.value}
-        )
-    )
+    connection.execute(_ADD, {"name": name, "label": label, "value": by})
 
 
 def _connection(engine: Engine) -> Connection:

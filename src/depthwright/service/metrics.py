@@ -10,7 +10,7 @@ from sqlalchemy import func, select
 from depthwright.prediction import Status
 from depthwright.service.database import Database
 from depthwright.service.queue_sqlite import waiting
-from depthwright.service.tables import COUNTERS, PREDICTIONS
+from depthwright.service.tables import COUNTERS, OPEN, PREDICTIONS
 
 # Counter in the database: its label's name and its help.
 COUNTED = {
@@ -33,7 +33,7 @@ class _FromDatabase(Collector):
         with self._database.reading() as connection:
             sums = {(row.name, row.label): row.value for row in connection.execute(select(COUNTERS))}
             running = connection.execute(
-                select(func.count()).where(PREDICTIONS.c.status == Status.PROCESSING)
+                select(func.count()).where(OPEN, PREDICTIONS.c.status == Status.PROCESSING)
             ).scalar_one()
         for name, (label, text) in COUNTED.items():
             counter = CounterMetricFamily(f"depthwright_{name}", text, labels=[label] if label else [])

@@ -10,7 +10,7 @@ from depthwright.prediction import STRIKES, WORKER_LOST, Claim, Fault, Lost, Out
 from depthwright.service.database import Database, count
 from depthwright.service.deliveries import announce
 from depthwright.service.store import cancelled
-from depthwright.service.tables import PREDICTIONS, WORKERS
+from depthwright.service.tables import OPEN, PREDICTIONS, WORKERS
 
 P, W = PREDICTIONS.c, WORKERS.c
 
@@ -26,7 +26,7 @@ class Queue:
 
     def register(self, state: str, model_version: str = "") -> None:
         """Appear among the workers, or tell a new state."""
-        with self._database.writing() as connection:
+        with self._database.writing(durable=False) as connection:
             told = {"state": state, "model_version": model_version}
             known = connection.execute(update(WORKERS).where(W.id == self._worker).values(**told))
             if not known.rowcount:
@@ -35,14 +35,14 @@ class Queue:
 
     def beat(self) -> bool:
         """Tell that this worker lives; False if it was taken for dead and its predictions went elsewhere."""
-        with self._database.writing() as connection:
+        with self._database.writing(durable=False) as connection:
             beaten = connection.execute(update(WORKERS).where(W.id == self._worker).values(beat=W.beat + 1))
             return bool(beaten.rowcount)
 
     def leave(self) -> None:
         """Hand back every prediction that this worker holds, none of them at fault, and disappear."""
         with self._database.writing() as connection:
-            _hand_back(connection, and_(P.owner == self._worker, P.status == Status.PROCESSING))
+            _hand_back(connection, and_(OPEN, P.owner == self._worker, P.status == Status.PROCESSING))
             connection.execute(WORKERS.delete().where(W.id == self._worker))
 
     # --- its predictions
@@ -52,9 +52,13 @@ class Queue:
 
         A worker that was taken for dead gets none before it appears again: nobody would see it die.
         """
-        with self._database.writing() as connection:
+        with self._database.writing(durable=False) as connection:
             oldest = (
-                select(P.seq).where(P.status == Status.CREATED).order_by(P.seq).limit(1).scalar_subquery()
+                select(P.seq)
+                .where(OPEN, P.status == Status.CREATED)
+                .order_by(P.seq)
+                .limit(1)
+                .scalar_subquery()
             )
             row = connection.execute(
                 update(PREDICTIONS)
@@ -76,18 +80,18 @@ class Queue:
     def any_waiting(self) -> bool:
         """Whether a claim would find something."""
         with self._database.reading() as connection:
-            waiting = select(P.seq).where(P.status == Status.CREATED).limit(1)
+            waiting = select(P.seq).where(OPEN, P.status == Status.CREATED).limit(1)
             return connection.execute(waiting).one_or_none() is not None
 
     def start(self, claim: Claim) -> None:
         """The model begins with it: from here on a death of the worker is held against it. Raises Lost."""
-        with self._database.writing() as connection:
+        with self._database.writing(durable=False) as connection:
             self._write(connection, claim, started_at=time.time())
 
     def progress(self, claim: Claim, progress: Mapping[str, Any], preview: bytes | None = None) -> None:
         """Tell how far it is. Raises Lost."""
         values: dict[str, Any] = {"progress": progress}
-        with self._database.writing() as connection:
+        with self._database.writing(durable=False) as connection:
             self._write(connection, claim, **values | ({"preview": preview} if preview else {}))
 
     def wishes(self, claim: Claim) -> tuple[bool, bool]:
@@ -184,7 +188,7 @@ def take_back(database: Database, worker: str, beat: int | None = None) -> int:
             same = select(W.id).where(W.id == worker, W.beat == beat)
             if connection.execute(same).one_or_none() is None:
                 return 0
-        held = and_(P.owner == worker, P.status == Status.PROCESSING)
+        held = and_(OPEN, P.owner == worker, P.status == Status.PROCESSING)
         rows = connection.execute(select(P.id, P.strikes, P.started_at, P.cancel_requested).where(held)).all()
         rendering = any(row.started_at is not None for row in rows)
         for row in rows:
@@ -210,7 +214,7 @@ def orphans(database: Database) -> list[str]:
     with database.reading() as connection:
         rows = connection.execute(
             select(P.owner)
-            .where(P.status == Status.PROCESSING, or_(P.owner.is_(None), P.owner.not_in(select(W.id))))
+            .where(OPEN, P.status == Status.PROCESSING, or_(P.owner.is_(None), P.owner.not_in(select(W.id))))
             .distinct()
         )
         return [row.owner for row in rows if row.owner is not None]
@@ -226,7 +230,7 @@ def waiting(database: Database) -> tuple[int, float]:
     """How many predictions wait, and since when the oldest does, in seconds."""
     with database.reading() as connection:
         number, oldest = connection.execute(
-            select(func.count(), func.min(P.created_at)).where(P.status == Status.CREATED)
+            select(func.count(), func.min(P.created_at)).where(OPEN, P.status == Status.CREATED)
         ).one()
     return number, max(0.0, time.time() - oldest) if number else 0.0
 

@@ -5,17 +5,21 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from sqlalchemy import Connection, and_, delete, func, insert, select, update
+from sqlalchemy import Connection, and_, bindparam, delete, func, insert, select, update
 
 from depthwright.errors import UserError
 from depthwright.prediction import Code, Fault, Prediction, Status, Submission
 from depthwright.service.database import Database, count
 from depthwright.service.deliveries import announce
-from depthwright.service.tables import DELIVERIES, PREDICTIONS
+from depthwright.service.tables import DELIVERIES, OPEN, PREDICTIONS
 
 P = PREDICTIONS.c
-OPEN = P.status.in_([Status.CREATED, Status.PROCESSING])
 _STORED = [P[field.name] for field in fields(Prediction) if field.name != "position"]
+# Built once: the library takes longer to put such statements together than SQLite does to run them.
+_INSERT = insert(PREDICTIONS)
+_ONE = select(*_STORED, P.seq).where(P.id == bindparam("id"))
+_MINE = _ONE.where(P.key_id == bindparam("key_id"))
+_AHEAD = select(func.count()).where(OPEN, P.status == Status.CREATED, P.seq <= bindparam("seq"))
 _LISTS = ("outputs", "nsfw", "fidelity", "warnings")
 CANCELLED = Fault(Code.TASK_FAILED, "The prediction was cancelled.")
 
@@ -71,27 +75,21 @@ class Store:
                 "once: wait for one to end, or cancel one."
             )
         row = {field.name: getattr(submission, field.name) for field in fields(Submission)}
-        connection.execute(
-            insert(PREDICTIONS).values(
-                **row | {"warnings": list(submission.warnings), "status": Status.CREATED}
-            )
-        )
+        row |= {"warnings": list(submission.warnings), "status": Status.CREATED}
+        connection.execute(_INSERT, row)
         count(connection, "submissions")
         return submission.id, True
 
     def get(self, prediction_id: str, key_id: str | None = None) -> Prediction | None:
         """One prediction with its place in the queue; None if there is none, or it belongs to another key."""
         with self.database.reading() as connection:
-            mine = (
-                P.id == prediction_id if key_id is None else and_(P.id == prediction_id, P.key_id == key_id)
-            )
-            row = connection.execute(select(*_STORED, P.seq).where(mine)).one_or_none()
+            which = {"id": prediction_id} if key_id is None else {"id": prediction_id, "key_id": key_id}
+            row = connection.execute(_ONE if key_id is None else _MINE, which).one_or_none()
             if row is None:
                 return None
             position = 0
             if row.status == Status.CREATED:
-                ahead = select(func.count()).where(P.status == Status.CREATED, P.seq <= row.seq)
-                position = connection.execute(ahead).scalar_one()
+                position = connection.execute(_AHEAD, {"seq": row.seq}).scalar_one()
         return as_prediction(row, position)
 
     def page(self, key_id: str, query: Query) -> tuple[int, list[Prediction]]:

@@ -13,6 +13,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    literal_column,
     text,
 )
 
@@ -60,6 +61,9 @@ PREDICTIONS = Table(
     Column("idempotency_key", String(255)),
     Column("digest", String(64), nullable=False, server_default=""),
 )
+# What waits or runs, with no parameter: SQLite takes a partial index only for a query that holds the index's own
+# condition, and cannot know that of a value that is bound later. Every query that means such rows says so by this.
+OPEN = PREDICTIONS.c.status.in_([literal_column("'created'"), literal_column("'processing'")])
 # Small for ever: only rows that wait or run are in it, so claiming and counting cost the same at any age of the table.
 Index(
     "predictions_open",

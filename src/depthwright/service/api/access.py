@@ -12,7 +12,7 @@ from depthwright.service.api.operations import Call, Operations
 _BEARER = HTTPBearer(auto_error=False, description="A key from `depthwright keys create`.")
 
 
-def operations(request: Request) -> Operations:
+async def operations(request: Request) -> Operations:
     """The operations of this application."""
     found: Operations = request.app.state.operations
     return found
@@ -21,7 +21,7 @@ def operations(request: Request) -> Operations:
 Ops = Annotated[Operations, Depends(operations)]
 
 
-def base_url(request: Request, ops: Ops) -> str:
+async def base_url(request: Request, ops: Ops) -> str:
     """This server's address as its clients know it, without a slash at the end."""
     return (ops.settings.public_url or str(request.base_url)).rstrip("/")
 
@@ -29,6 +29,7 @@ def base_url(request: Request, ops: Ops) -> str:
 Base = Annotated[str, Depends(base_url)]
 
 
+# The two above are coroutines that wait for nothing: a plain function would be sent to a thread and back.
 def called(
     request: Request,
     ops: Ops,
