@@ -13,10 +13,10 @@ DEV := .venv/.installed-dev
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo serve test lint clients train bench docs clean
+.PHONY: help demo serve test lint clients train bench bench-service docs clean
 
 help: ## Show what there is to make
-	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile
 
 demo: $(ENGINE) ## Serve, ask, and save demo/output.png, demo/depth.png and demo/sheet.png
 	$(BIN)/python examples/demo.py $(ARGS)
@@ -41,6 +41,9 @@ train: $(DEV) ## Make the embedded model again, all phases or one: make train AR
 
 bench: $(DEV) ## Measure how well pictures follow their depth maps
 	$(BIN)/python -m benchmarks.fidelity $(ARGS)
+
+bench-service: $(DEV) ## Measure what the service adds and bears, beside LitServe and BentoML
+	$(BIN)/python -m benchmarks.service $(ARGS)
 
 docs: $(DEV) ## Write docs/parameters.md and docs/settings.md from their tables
 	$(BIN)/python docs/tables.py

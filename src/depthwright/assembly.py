@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from depthwright.errors import EngineNotInstalled
+from depthwright.parameters import Compile
 from depthwright.ports import DepthMapper, Engine
 from depthwright.settings import Settings
 
@@ -31,7 +32,13 @@ class EngineLoader(Protocol):
     """Loads an engine: a profile's name or TOML file, a torch device, and folders or files by source name."""
 
     def __call__(
-        self, profile: str, *, device: str | None, overrides: Mapping[str, Path], cache_dir: Path
+        self,
+        profile: str,
+        *,
+        device: str | None,
+        overrides: Mapping[str, Path],
+        cache_dir: Path,
+        compile_: Compile,
     ) -> Engine:
         """The engine, ready to generate."""
         ...
@@ -46,7 +53,7 @@ class MapperLoader(Protocol):
 
 
 def load_engine(
-    profile: str, *, device: str | None, overrides: Mapping[str, Path], cache_dir: Path
+    profile: str, *, device: str | None, overrides: Mapping[str, Path], cache_dir: Path, compile_: Compile
 ) -> Engine:
     """The engine of this package, with nothing on stderr but what the command says.
 
@@ -56,7 +63,7 @@ def load_engine(
     from depthwright.engine.quiet import silence  # noqa: PLC0415 - the engine is heavy
 
     silence()
-    return engine.load(profile, device=device, overrides=overrides, cache_dir=cache_dir)
+    return engine.load(profile, device=device, overrides=overrides, cache_dir=cache_dir, compile_=compile_)
 
 
 def load_mapper(profile: str, *, device: str | None, overrides: Mapping[str, Path]) -> DepthMapper:

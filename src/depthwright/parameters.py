@@ -24,6 +24,9 @@ from pydantic import (
 
 from depthwright.errors import InvalidParameter, UnknownParameter
 
+Level = Literal["none", "regular", "high"]
+Compile = Literal["auto", "always", "never"]  # an installation's choice, not a request's
+
 SEED_MAX = 9_999_999_999
 PROMPT_MAX = 10_000
 _SIZE_FORM = re.compile(r"\s*([0-9]{1,5})\s*[*xX]\s*([0-9]{1,5})\s*")
@@ -112,8 +115,10 @@ def _size(value: Any, info: ValidationInfo) -> Size:
 
 
 def _switch(value: Any) -> Any:
-    if isinstance(value, bool):
-        return str(value).lower()
+    return str(value).lower() if isinstance(value, bool) else _word(value)
+
+
+def _word(value: Any) -> Any:
     return value.strip().lower() if isinstance(value, str) else value
 
 
@@ -168,6 +173,11 @@ class GenerationParameters(BaseModel):
         default="auto",
         description="Whether depth is estimated from the control image: true for a photo, false for a ready "
         "depth map with near bright, auto to take a grey picture for a depth map.",
+    )
+    acceleration: Annotated[Level, BeforeValidator(_word)] = Field(
+        default="regular",
+        description="How far speed goes: none is the reference, regular loses nothing that can be seen, high is "
+        "fastest. Each gives the same picture every time, not the others'.",
     )
 
     @classmethod

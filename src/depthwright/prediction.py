@@ -90,6 +90,24 @@ class Submission:
     idempotency_key: str | None = None
     digest: str = ""
 
+    def as_prediction(self, position: int) -> "Prediction":
+        """What is stored of it, before anything has become of it."""
+        return Prediction(
+            id=self.id,
+            key_id=self.key_id,
+            model=self.model,
+            status=Status.CREATED,
+            input=self.input,
+            seed=self.seed,
+            attempt=0,
+            created_at=self.created_at,
+            base_url=self.base_url,
+            warnings=self.warnings,
+            webhook_url=self.webhook_url,
+            base64_output=self.base64_output,
+            position=position,
+        )
+
 
 @dataclass(frozen=True)
 class Claim:
@@ -125,6 +143,7 @@ class Outcome:
     timings: Mapping[str, int]
     model_version: str
     warnings: tuple[str, ...] = ()
+    acceleration: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -153,6 +172,7 @@ class Prediction:
     error: str = ""
     code: int = 0
     model_version: str = ""
+    acceleration: Mapping[str, Any] = field(default_factory=dict)
     webhook_url: str | None = None
     base64_output: bool = False
     position: int = 0

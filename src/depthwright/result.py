@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from depthwright.parameters import GenerationParameters
+from depthwright.parameters import GenerationParameters, Level
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,15 @@ class Fidelity:
 
     rmse: float
     residual_correlation: float | None
+
+
+@dataclass(frozen=True)
+class Acceleration:
+    """The level that ran, the techniques that made it, and how many steps of all pictures were forecast."""
+
+    level: Level
+    techniques: tuple[str, ...]
+    steps_forecast: int
 
 
 @dataclass(frozen=True)
@@ -39,3 +48,4 @@ class GenerationResult:
     parameters: GenerationParameters
     profile: str
     model_version: str
+    acceleration: Acceleration = Acceleration("none", (), 0)

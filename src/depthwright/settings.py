@@ -8,7 +8,7 @@ from typing import Annotated, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
 from depthwright.errors import InvalidParameter
-from depthwright.parameters import SizeBounds
+from depthwright.parameters import Compile, SizeBounds
 
 PREFIX = "DEPTHWRIGHT_"
 
@@ -34,6 +34,11 @@ class Settings(BaseModel):
         default_factory=lambda: Path("~/.cache/depthwright").expanduser(),
         description="The folder where digests of weights are remembered.",
         json_schema_extra={"allowed": "a folder"},
+    )
+    compile: Compile = Field(
+        default="auto",
+        description="Whether the transformer's blocks are compiled: auto does it on GPUs.",
+        json_schema_extra={"allowed": "auto, always or never"},
     )
     shortest_side: int = Field(
         default=SizeBounds().shortest,

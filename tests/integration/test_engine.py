@@ -116,7 +116,7 @@ def test_closing_stops_at_that_step_and_the_next_request_passes(engine: Engine) 
         nonlocal calls
         calls += 1
 
-    handle = engine.components.transformer.register_forward_hook(count)
+    handle = engine.components.transformer.proj_out.register_forward_hook(count)
     stream = engine.stream(asked(num_inference_steps=50))
     for event in stream:
         if isinstance(event, StepFinished) and event.step == 1:
@@ -231,7 +231,7 @@ def test_running_out_of_memory_is_one_clear_error_and_the_next_request_passes(en
         )
 
     expected = drawn(engine)
-    handle = engine.components.transformer.register_forward_pre_hook(exhausted)
+    handle = engine.components.transformer.x_embedder.register_forward_pre_hook(exhausted)
     with pytest.raises(OutOfMemory, match=r"512\*512"):
         drawn(engine)
     handle.remove()

@@ -15,7 +15,7 @@ from depthwright.events import (
     StageStarted,
     StepFinished,
 )
-from depthwright.parameters import GenerationParameters
+from depthwright.parameters import Compile, GenerationParameters
 from depthwright.result import Fidelity, GenerationResult
 from depthwright.settings import Settings
 
@@ -29,15 +29,22 @@ class FakeEngine:
         self.control: Image.Image | None = None
         self.loaded_with: tuple[str, str | None, Mapping[str, Path]] | None = None
         self.cache_dir: Path | None = None
+        self.compile: Compile | None = None
         self.steps_done = 0
         self.was_closed = False
 
     def load(
-        self, profile: str, *, device: str | None, overrides: Mapping[str, Path], cache_dir: Path
+        self,
+        profile: str,
+        *,
+        device: str | None,
+        overrides: Mapping[str, Path],
+        cache_dir: Path,
+        compile_: Compile,
     ) -> "FakeEngine":
         """Stands in for `load_engine`."""
         self.loaded_with = (profile, device, overrides)
-        self.cache_dir = cache_dir
+        self.cache_dir, self.compile = cache_dir, compile_
         return self
 
     def load_mapper(self, profile: str, *, device: str | None, overrides: Mapping[str, Path]) -> "FakeEngine":

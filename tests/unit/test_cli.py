@@ -59,7 +59,8 @@ def test_generate_writes_the_picture_and_tells_seed_size_fidelity_and_seconds(
 def test_every_option_reaches_the_engine(engine: FakeEngine, folder: Path) -> None:
     arguments = (
         "generate --prompt cube --control-scale 0.5 --seed -1 --num-images 2 --size 600x700 --steps 5 "
-        f"--guidance 8 --preprocess-depth false --output {folder / 'a.png'} --profile flux-dev --device cpu"
+        f"--guidance 8 --preprocess-depth false --acceleration high --output {folder / 'a.png'} "
+        "--profile flux-dev --device cpu"
     )
     assert run([*arguments.split(), "--weights", f"control_lora={folder}"], engine.assembly()) == 0
     assert engine.parameters is not None
@@ -72,6 +73,7 @@ def test_every_option_reaches_the_engine(engine: FakeEngine, folder: Path) -> No
         "num_inference_steps": 5,
         "guidance_scale": 8.0,
         "preprocess_depth": "false",
+        "acceleration": "high",
     }
     assert engine.loaded_with == ("flux-dev", "cpu", {"control_lora": folder})
     assert engine.control is None

@@ -49,6 +49,7 @@ def test_a_prompt_alone_gets_the_contracts_defaults() -> None:
         "num_inference_steps": 28,
         "guidance_scale": 3.5,
         "preprocess_depth": "auto",
+        "acceleration": "regular",
     }
 
 

@@ -25,7 +25,7 @@ from depthwright.service.limits import RateLimit, TooManyRequests
 from depthwright.service.outputs import Outputs
 from depthwright.service.queue_sqlite import Queue
 from depthwright.service.reporting import Report
-from depthwright.service.store import Store, TooManyOpen
+from depthwright.service.store import Query, Store, TooManyOpen
 from depthwright.service.submissions import Submissions
 from depthwright.service.tables import PREDICTIONS
 from depthwright.service.uploads import TicketInvalid, Uploads
@@ -74,6 +74,35 @@ def test_a_key_opens_until_it_is_revoked_and_is_kept_as_a_digest_alone(
     with pytest.raises(UnknownKey, match="no valid key"):
         keys.revoke("me")
     assert all(key.encode() not in file.read_bytes() for file in tmp_path.iterdir())
+
+
+def test_a_list_counts_what_is_there_through_submissions_deletions_and_sweeps(
+    database: Database, tmp_path: Path
+) -> None:
+    store = Store(database)
+    for number in range(5):
+        finished(database, f"p{number}", "key")
+    finished(database, "other", "another")
+    store.delete(["p0", "p1", "nothing"], "key")
+    assert store.page("key", Query())[0] == 3
+    assert store.page("key", Query(status=Status.COMPLETED))[0] == 3
+    retention.sweep(database, Outputs(tmp_path / "o"), Uploads(database, tmp_path / "u"), days=-1)
+    assert store.page("key", Query()) == (0, [])
+    assert store.page("another", Query()) == (0, [])
+
+
+def test_tables_of_the_first_version_are_brought_up_to_date_with_what_they_hold(tmp_path: Path) -> None:
+    database = Database(tmp_path / "d.sqlite3")
+    database.migrate(to="0001")
+    with database.writing() as connection:
+        connection.exec_driver_sql(
+            "INSERT INTO predictions (id, key_id, model, status, input, seed, created_at) "
+            "VALUES ('p', 'key', 'm', 'created', '{}', 1, 2.0)"
+        )
+    database.migrate()
+    total, [held] = Store(database).page("key", Query())
+    assert (total, held.id, dict(held.acceleration)) == (1, "p", {})
+    database.close()
 
 
 def test_a_minute_has_so_many_requests_for_each_key() -> None:

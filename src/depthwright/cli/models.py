@@ -89,8 +89,9 @@ def explain(assembly: Assembly, /, *, profile: str | None, device: str | None) -
     require_engine()
     from depthwright.engine import hub  # noqa: PLC0415 - the engine is heavy
 
-    chosen = load_profile(profile or assembly.settings.profile)
-    for line in hub.explain(chosen, device or assembly.settings.device, assembly.settings.cache):
+    settings = assembly.settings
+    chosen = load_profile(profile or settings.profile)
+    for line in hub.explain(chosen, device or settings.device, settings.cache, settings.compile):
         click.echo(line)
 
 

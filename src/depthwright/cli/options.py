@@ -72,7 +72,11 @@ class ModelChoice:
     def load(self, assembly: Assembly) -> Engine:
         """The engine, loaded."""
         return assembly.load_engine(
-            self.profile, device=self.device, overrides=self.weights, cache_dir=assembly.settings.cache
+            self.profile,
+            device=self.device,
+            overrides=self.weights,
+            cache_dir=assembly.settings.cache,
+            compile_=assembly.settings.compile,
         )
 
     def load_mapper(self, assembly: Assembly) -> DepthMapper:

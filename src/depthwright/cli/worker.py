@@ -27,7 +27,11 @@ def worker(assembly: Assembly, /, *, worker_id: str | None, attached: bool) -> N
         settings,
         worker_id or f"worker-{secrets.token_hex(4)}",
         lambda: assembly.load_engine(
-            settings.profile, device=settings.device, overrides={}, cache_dir=settings.cache
+            settings.profile,
+            device=settings.device,
+            overrides={},
+            cache_dir=settings.cache,
+            compile_=settings.compile,
         ),
         attached=attached,
     )

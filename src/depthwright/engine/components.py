@@ -1,13 +1,26 @@
 """The loaded parts of one model, whichever profile they come from."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from depthwright.engine.acceleration.blocks import Blocks
+from depthwright.engine.acceleration.levels import Chosen
+from depthwright.engine.acceleration.once import Once
 from depthwright.engine.adapter import ControlAdapter
 from depthwright.engine.depth import DepthEstimator
+from depthwright.engine.fidelity import DepthMap
 from depthwright.engine.profiles import Profile
+
+
+@dataclass(frozen=True)
+class TextEmbeddings:
+    """`tokens` [1, L, D] from T5, L the profile's sequence length; `pooled` [1, P] from CLIP."""
+
+    tokens: Tensor
+    pooled: Tensor
 
 
 @dataclass(frozen=True)
@@ -27,6 +40,17 @@ class Components:
     tokenizer_2: Any
     scheduler: Any
     depth_estimator: DepthEstimator
+    chosen: Chosen
+    compiled: Blocks | None
+    # Found again under their content: a prompt's embeddings, and depth maps and control latents of control images.
+    prompts: Once[TextEmbeddings] = field(default_factory=lambda: Once(16))
+    depths: Once[DepthMap] = field(default_factory=lambda: Once(16))
+    controls: Once[Tensor] = field(default_factory=lambda: Once(16))
+
+    def forget(self) -> None:
+        """Let go of what could be computed again."""
+        for kept in (self.prompts, self.depths, self.controls):
+            kept.clear()
 
     @property
     def vae_scale(self) -> int:

@@ -17,7 +17,7 @@ from depthwright.engine.profiles import load_profile
 from depthwright.errors import InvalidImage
 from depthwright.events import Event, Finished
 from depthwright.images import open_image
-from depthwright.parameters import GenerationParameters, SizeBounds
+from depthwright.parameters import Compile, GenerationParameters, SizeBounds
 from depthwright.result import GenerationResult
 
 DEFAULT_CONTROL = Path(__file__).with_name("default_control.png")
@@ -44,14 +44,22 @@ class Engine:
         device: str | None = None,
         overrides: Mapping[str, Path] | None = None,
         cache_dir: Path | None = None,
+        compile_: Compile = "auto",
     ) -> Self:
         """Load a profile by name or TOML file onto a torch device (the best there is when absent).
 
         `overrides` takes parts from this machine, such as {"control_lora": Path("lora.safetensors")}; `cache_dir`
-        remembers digests of large weights. Raises UnknownProfile, WeightsMissing, WeightsInvalid or OutOfMemory.
+        remembers digests of large weights and what was compiled; `compile_` says whether blocks are (auto: on GPUs).
+        Raises UnknownProfile, WeightsMissing, WeightsInvalid or OutOfMemory.
         """
         return cls(
-            load_components(load_profile(profile), device=device, overrides=overrides, cache_dir=cache_dir)
+            load_components(
+                load_profile(profile),
+                device=device,
+                overrides=overrides,
+                cache_dir=cache_dir,
+                compile_=compile_,
+            )
         )
 
     @property

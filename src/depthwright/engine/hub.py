@@ -12,12 +12,14 @@ from pathlib import Path
 import torch
 from huggingface_hub import HfApi, constants, hf_hub_download, try_to_load_from_cache
 
+from depthwright.engine.acceleration.levels import choose
 from depthwright.engine.digests import Digests, named_digest
 from depthwright.engine.hub_errors import asking, no_room
 from depthwright.engine.placing import choose_device
 from depthwright.engine.profiles import PARTS, Memory, Part, Profile
 from depthwright.engine.sources import locate, model_version, weight_files
 from depthwright.errors import DepthwrightError, WeightsMissing
+from depthwright.parameters import Compile
 
 _GIGA = 1e9
 
@@ -100,7 +102,12 @@ def check(profile: Profile, cache_dir: Path | None = None) -> list[PartReport]:
     return reports
 
 
-def explain(profile: Profile, device: str | None = None, cache_dir: Path | None = None) -> list[str]:
+def explain(
+    profile: Profile,
+    device: str | None = None,
+    cache_dir: Path | None = None,
+    compile_: Compile = "auto",
+) -> list[str]:
     """What this profile would do on this machine, and why, one line a fact.
 
     Raises InvalidParameter for a device that is not here.
@@ -116,6 +123,7 @@ def explain(profile: Profile, device: str | None = None, cache_dir: Path | None 
         )
     else:
         lines.append("native sizes: any multiple of 16 pixels")
+    lines += [f"acceleration, {reason}" for reason in choose(profile, where, compile_).reasons]
     lines += [f"{part}: {_origin(profile, part)}" for part in PARTS]
     try:
         lines.append(f"model version: {model_version(profile, cache_dir)}")

@@ -14,6 +14,9 @@ from transformers import (
     T5EncoderModel,
 )
 
+from depthwright.engine.acceleration.blocks import join_projections
+from depthwright.engine.acceleration.compilation import compiled_blocks
+from depthwright.engine.acceleration.levels import choose
 from depthwright.engine.adapter import ControlAdapter, LiveAdapter, MergedAdapter
 from depthwright.engine.components import Components
 from depthwright.engine.depth import DepthEstimator
@@ -24,6 +27,7 @@ from depthwright.engine.profiles import Profile
 from depthwright.engine.reading import read_folder, read_model, read_transformer, read_vae
 from depthwright.engine.sources import locate, model_version
 from depthwright.errors import WeightsInvalid
+from depthwright.parameters import Compile
 
 
 def load_components(
@@ -32,11 +36,12 @@ def load_components(
     device: str | None = None,
     overrides: Mapping[str, Path] | None = None,
     cache_dir: Path | None = None,
+    compile_: Compile = "auto",
 ) -> Components:
     """Load every part of a profile; `overrides` takes parts from files or folders of this machine instead.
 
-    `cache_dir` is a folder that remembers digests of weights. Raises WeightsMissing, WeightsInvalid, InvalidParameter
-    or OutOfMemory.
+    `cache_dir` is a folder that remembers digests of weights and what was compiled. Raises WeightsMissing,
+    WeightsInvalid, InvalidParameter or OutOfMemory.
     """
     profile = profile.with_overrides(overrides or {})
     where = choose_device(device)
@@ -55,7 +60,12 @@ def load_components(
         text_encoder = place(read_model(profile, "text_encoder", CLIPTextModel, dtype), where)
         vae = place(read_vae(profile, dtype), where)
         depth_estimator = load_depth_estimator(profile, where)
-        # 3. The control LoRA, merged where the weights lie still, beside them where they are cast or moved.
+        # 3. How each level of acceleration works here.
+        chosen = choose(profile, where, compile_)
+        if chosen.joined:
+            join_projections(transformer)
+        compiled = compiled_blocks(cache_dir) if chosen.compiles else None
+        # 4. The control LoRA, merged where the weights lie still, beside them where they are cast or moved.
         adapter = _adapter(profile, transformer, lora, where, dtype)
     return Components(
         profile=profile,
@@ -71,6 +81,8 @@ def load_components(
         tokenizer_2=tokenizer_2,
         scheduler=scheduler,
         depth_estimator=depth_estimator,
+        chosen=chosen,
+        compiled=compiled,
     )
 
 

@@ -9,17 +9,18 @@ from functools import partial
 from PIL import Image
 from torch import Tensor
 
-from depthwright.engine.components import Components
+from depthwright.engine.acceleration.once import digest
+from depthwright.engine.components import Components, TextEmbeddings
 from depthwright.engine.control import control_latents
 from depthwright.engine.decode import decode
-from depthwright.engine.denoise import denoise
+from depthwright.engine.denoise import Step, denoise
 from depthwright.engine.depth import extend, prepare_depth, to_picture
 from depthwright.engine.determinism import same_bytes
 from depthwright.engine.enlarge import enlarge
 from depthwright.engine.fidelity import DepthMap, measure
 from depthwright.engine.framing import Frame, frame
 from depthwright.engine.memory import memory_guard
-from depthwright.engine.text import TextEmbeddings, encode_prompt
+from depthwright.engine.text import encode_prompt
 from depthwright.engine.work import Work
 from depthwright.events import (
     Event,
@@ -29,7 +30,7 @@ from depthwright.events import (
     StepFinished,
 )
 from depthwright.parameters import GenerationParameters
-from depthwright.result import Fidelity, GenerationResult
+from depthwright.result import Acceleration, Fidelity, GenerationResult
 
 Events = Generator[Event, None, None]
 
@@ -41,41 +42,55 @@ def run(components: Components, parameters: GenerationParameters, control_image:
     seed = parameters.resolved_seed()
     seeds = tuple(seed + index for index in range(parameters.num_images))
     pictures: list[Image.Image] = []
+    forecast = 0
     fidelity: list[Fidelity] = []
     with memory_guard(f"a picture of {parameters.size}"):
         # 1. The depth map, at exactly the size that was asked for, then extended to what is rendered.
         yield StageStarted("depth")
         with work.on("depth"):
             estimator = components.depth_estimator
-            depth = prepare_depth(control_image, parameters.preprocess_depth, parameters.size, estimator)
+            shown = (digest(control_image), parameters.preprocess_depth, parameters.size)
+            depth = components.depths.get(
+                shown,
+                lambda: prepare_depth(control_image, parameters.preprocess_depth, parameters.size, estimator),
+            )
             canvas_depth = extend(depth, framed)
         yield work.finished("depth")
 
         # 2. The prompt.
         yield StageStarted("text")
         with work.on("text"):
-            text = encode_prompt(components, parameters.prompt)
+            text = components.prompts.get(
+                parameters.prompt, lambda: encode_prompt(components, parameters.prompt)
+            )
         yield work.finished("text")
 
         # 3. The control latents; at scale 0 there are none, and the model is the plain base.
         yield StageStarted("control")
         with work.on("control"):
             follows = parameters.control_scale > 0
-            control = control_latents(components, canvas_depth, framed.render) if follows else None
+            control = (
+                components.controls.get(
+                    shown, lambda: control_latents(components, canvas_depth, framed.render)
+                )
+                if follows
+                else None
+            )
         yield work.finished("control")
 
         for index, image_seed in enumerate(seeds):
             # 4. Denoise, from this image's own noise.
             yield StageStarted("denoise")
-            latents = yield from _denoised(
+            last = yield from _denoised(
                 components, parameters, text, control, framed, index, image_seed, work
             )
+            forecast += last.forecast
             yield work.finished("denoise")
 
             # 5. Decode, and bring to exactly the size that was asked for.
             yield StageStarted("decode")
             with work.on("decode"):
-                rendered = decode(components, latents, framed.render)
+                rendered = decode(components, last.latents, framed.render)
                 pictures.append(_exact(rendered, canvas_depth, framed))
             yield work.finished("decode")
             yield ImageFinished(index, pictures[-1])
@@ -98,6 +113,11 @@ def run(components: Components, parameters: GenerationParameters, control_image:
             parameters=parameters,
             profile=components.profile.name,
             model_version=components.model_version,
+            acceleration=Acceleration(
+                level=parameters.acceleration,
+                techniques=components.chosen.levels[parameters.acceleration].names,
+                steps_forecast=forecast,
+            ),
         )
     )
 
@@ -111,8 +131,8 @@ def _denoised(
     index: int,
     seed: int,
     work: Work,
-) -> Generator[Event, None, Tensor]:
-    """One image's latents, with an event after every step."""
+) -> Generator[Event, None, Step]:
+    """One image's last step, with an event after every step."""
     steps = denoise(
         components,
         text,
@@ -122,17 +142,17 @@ def _denoised(
         seed=seed,
         steps=parameters.num_inference_steps,
         guidance_scale=parameters.guidance_scale,
+        acceleration=parameters.acceleration,
     )
     for step in work.each("denoise", steps):
-        latents, estimate = step.latents, step.estimate
         yield StepFinished(
             index,
             parameters.num_images,
             step.index,
             parameters.num_inference_steps,
-            preview=partial(_preview, components, estimate, framed),
+            preview=partial(_preview, components, step.estimate, framed),
         )
-    return latents
+    return step
 
 
 def _preview(components: Components, estimate: Tensor, framed: Frame) -> Image.Image:

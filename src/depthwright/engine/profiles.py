@@ -6,9 +6,18 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, PositiveInt, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
 
 from depthwright.errors import InvalidParameter, UnknownProfile
+from depthwright.parameters import Level
 
 Part = Literal[
     "transformer",
@@ -66,6 +75,13 @@ class Source(_Table):
         return tuple(prefix + kind for kind in ("*.safetensors", "*.json", "*.txt", "*.model"))
 
 
+class StepCacheSettings(_Table):
+    """How bold the step cache is: how much of the first block's share may change, and how many forecasts follow."""
+
+    threshold: Annotated[float, Field(gt=0, le=1)]
+    longest_run: Annotated[int, Field(ge=1, le=20)]
+
+
 class Licence(_Table):
     """A licence that covers a part's weights, and what it asks of whoever uses them."""
 
@@ -80,7 +96,8 @@ class Profile(_Table):
 
     `native` lists the picture sizes in pixels that a small model was trained on; empty means that it draws any
     multiple of its patch. `memory`: "resident" keeps all on the device and merges the LoRA; "fp8" stores the large
-    weights in eight bits; "group_offload" keeps them in main memory and brings them block by block.
+    weights in eight bits; "group_offload" keeps them in main memory and brings them block by block. `step_cache` says
+    how bold the acceleration levels may be, as calibrated for these weights.
     """
 
     name: str
@@ -91,6 +108,7 @@ class Profile(_Table):
     max_sequence_length: PositiveInt
     native: tuple[tuple[PositiveInt, PositiveInt], ...] = ()
     depth_near: Literal["large", "small"] = "large"
+    step_cache: Mapping[Level, StepCacheSettings] = {}
     sources: Mapping[Part, Source]
     licences: tuple[Licence, ...] = ()
 

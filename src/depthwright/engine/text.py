@@ -1,19 +1,9 @@
 """The prompt becomes numbers: T5's states for every token, CLIP's one vector for the whole."""
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
-from depthwright.engine.components import Components
-
-
-@dataclass(frozen=True)
-class TextEmbeddings:
-    """`tokens` [1, L, D] from T5, L the profile's sequence length; `pooled` [1, P] from CLIP."""
-
-    tokens: Tensor
-    pooled: Tensor
+from depthwright.engine.components import Components, TextEmbeddings
 
 
 @torch.inference_mode()

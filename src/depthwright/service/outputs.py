@@ -19,7 +19,7 @@ from depthwright.prediction import Claim
 SUFFIXES = {"png": ".png", "jpeg": ".jpg", "webp": ".webp"}
 CONTENT_TYPES = {".png": "image/png", ".jpg": "image/jpeg", ".webp": "image/webp"}
 _OPTIONS: dict[str, dict[str, Any]] = {
-    "png": {"format": "PNG", "compress_level": 4},
+    "png": {"format": "PNG", "compress_level": 1},  # a quarter larger than at 4, in two thirds of the time
     "jpeg": {"format": "JPEG", "quality": 95, "subsampling": 0},
     "webp": {"format": "WEBP", "quality": 95},
 }
@@ -41,6 +41,7 @@ class Outputs:
         name = f"{claim.id}/{claim.attempt}/{secrets.token_urlsafe(16)}{SUFFIXES[output_format]}"
         target = self.folder / name
         try:
+            is_first = not target.parent.parent.exists()
             target.parent.mkdir(parents=True, exist_ok=True)
             with target.open("xb") as file:
                 image.save(file, **_OPTIONS[output_format])
@@ -48,6 +49,8 @@ class Outputs:
                 os.fsync(file.fileno())
             _sync(target.parent)
             _sync(target.parent.parent)
+            if is_first:
+                _sync(self.folder)
         except OSError as error:
             if error.errno in _NO_ROOM:
                 raise DiskFull("The server's disk is full: its operator has to free some room.") from error

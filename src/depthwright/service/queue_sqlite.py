@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, and_, exists, func, insert, or_, select, update
 
 from depthwright.prediction import STRIKES, WORKER_LOST, Claim, Fault, Lost, Outcome, Status, Work
-from depthwright.service.database import Database, count
+from depthwright.service.database import Database, count, count_each
 from depthwright.service.deliveries import announce
 from depthwright.service.store import cancelled
 from depthwright.service.tables import OPEN, PREDICTIONS, WORKERS
@@ -113,6 +113,7 @@ class Queue:
             "fidelity": [dict(each) for each in outcome.fidelity],
             "timings": dict(outcome.timings),
             "model_version": outcome.model_version,
+            "acceleration": dict(outcome.acceleration),
             "progress": {},
         }
         with self._database.writing() as connection:
@@ -121,8 +122,8 @@ class Queue:
                 values["warnings"] = [*(told or ()), *outcome.warnings]
             if not self._end(connection, claim, Status.COMPLETED, ~P.cancel_requested, **values):
                 return False
-            for stage, milliseconds in outcome.timings.items():
-                count(connection, "stage_seconds", stage, milliseconds / 1000)
+            seconds = {stage: milliseconds / 1000 for stage, milliseconds in outcome.timings.items()}
+            count_each(connection, "stage_seconds", seconds)
             return True
 
     def fail(self, claim: Claim, fault: Fault) -> bool:

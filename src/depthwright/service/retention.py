@@ -1,12 +1,14 @@
 """What is older than the operator keeps things goes: predictions, their pictures, uploads, leftovers."""
 
 import time
+from collections import Counter
 
 import structlog
 from sqlalchemy import delete, select
 
-from depthwright.service.database import Database
+from depthwright.service.database import Database, count_each
 from depthwright.service.outputs import Outputs
+from depthwright.service.store import STORED
 from depthwright.service.tables import DELIVERIES, PREDICTIONS
 from depthwright.service.uploads import Uploads
 
@@ -25,7 +27,8 @@ def sweep(database: Database, outputs: Outputs, uploads: Uploads, days: float) -
         # The row goes first: a file without a row is a leftover, a row without its file would be a broken promise.
         with database.writing() as connection:
             connection.execute(delete(DELIVERIES).where(DELIVERIES.c.prediction_id.in_(ids)))
-            connection.execute(delete(PREDICTIONS).where(P.id.in_(ids)))
+            gone = connection.execute(delete(PREDICTIONS).where(P.id.in_(ids)).returning(P.key_id)).scalars()
+            count_each(connection, STORED, {key_id: -number for key_id, number in Counter(gone).items()})
         for prediction_id in ids:
             outputs.remove(prediction_id)
         removed += len(ids)

@@ -2,14 +2,14 @@
 
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from sqlalchemy import Connection, and_, bindparam, delete, func, insert, select, update
 
 from depthwright.errors import UserError
 from depthwright.prediction import Code, Fault, Prediction, Status, Submission
-from depthwright.service.database import Database, count
+from depthwright.service.database import Database, count, counted
 from depthwright.service.deliveries import announce
 from depthwright.service.tables import DELIVERIES, OPEN, PREDICTIONS
 
@@ -19,8 +19,11 @@ _STORED = [P[field.name] for field in fields(Prediction) if field.name != "posit
 _INSERT = insert(PREDICTIONS)
 _ONE = select(*_STORED, P.seq).where(P.id == bindparam("id"))
 _MINE = _ONE.where(P.key_id == bindparam("key_id"))
+_WAITING = select(func.count()).where(OPEN, P.status == Status.CREATED)
 _AHEAD = select(func.count()).where(OPEN, P.status == Status.CREATED, P.seq <= bindparam("seq"))
 _LISTS = ("outputs", "nsfw", "fidelity", "warnings")
+# The counter of how many predictions each key has: counting a million rows for a list takes too long.
+STORED = "stored"
 CANCELLED = Fault(Code.TASK_FAILED, "The prediction was cancelled.")
 
 
@@ -78,6 +81,7 @@ class Store:
         row |= {"warnings": list(submission.warnings), "status": Status.CREATED}
         connection.execute(_INSERT, row)
         count(connection, "submissions")
+        count(connection, STORED, submission.key_id)
         return submission.id, True
 
     def get(self, prediction_id: str, key_id: str | None = None) -> Prediction | None:
@@ -95,6 +99,7 @@ class Store:
     def page(self, key_id: str, query: Query) -> tuple[int, list[Prediction]]:
         """How many there are, and one page of them, newest first."""
         wanted = [P.key_id == key_id]
+        narrowed = replace(query, page=1, page_size=20) != Query()
         if query.model is not None:
             wanted.append(P.model == query.model)
         if query.status is not None:
@@ -104,7 +109,10 @@ class Store:
         if query.created_before is not None:
             wanted.append(P.created_at <= query.created_before)
         with self.database.reading() as connection:
-            total = connection.execute(select(func.count()).where(*wanted)).scalar_one()
+            if narrowed:
+                total = connection.execute(select(func.count()).where(*wanted)).scalar_one()
+            else:
+                total = counted(connection, STORED, key_id)
             rows = connection.execute(
                 select(*_STORED)
                 .where(*wanted)
@@ -139,6 +147,7 @@ class Store:
                 if connection.execute(delete(PREDICTIONS).where(mine)).rowcount:
                     connection.execute(delete(DELIVERIES).where(DELIVERIES.c.prediction_id == prediction_id))
                     gone.append(prediction_id)
+            count(connection, STORED, key_id, -len(gone))
         return gone
 
     def want_preview(self, prediction_id: str) -> None:
@@ -157,6 +166,11 @@ class Store:
         """Whether this file is an output or the depth map of a prediction that is there."""
         prediction = self.get(prediction_id)
         return prediction is not None and path in {*prediction.outputs, prediction.control}
+
+    @staticmethod
+    def waiting(connection: Connection) -> int:
+        """How many predictions wait."""
+        return connection.execute(_WAITING).scalar_one()
 
     @staticmethod
     def _open(connection: Connection, key_id: str) -> int:

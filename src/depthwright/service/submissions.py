@@ -18,10 +18,11 @@ log = structlog.get_logger()
 
 
 class Accepted(NamedTuple):
-    """A submission that is safe on disk."""
+    """A submission that is safe on disk; `position` is its place in the queue as it came, 0 for one that is not new."""
 
     id: str
     is_new: bool
+    position: int = 0
 
 
 class _Waiting(NamedTuple):
@@ -86,10 +87,14 @@ class Submissions:
         """What became of each, once one transaction with all of them is committed."""
         outcomes: list[Accepted | Exception] = []
         with self._store.database.writing() as connection:
+            position = self._store.waiting(connection)
             for waiting in group:
                 # A refusal comes before any write of its own, so the transaction of the others goes on.
                 try:
-                    outcomes.append(Accepted(*self._store.insert(connection, waiting.submission)))
+                    prediction_id, is_new = self._store.insert(connection, waiting.submission)
                 except UserError as refusal:
                     outcomes.append(refusal)
+                    continue
+                position += is_new
+                outcomes.append(Accepted(prediction_id, is_new, position if is_new else 0))
         return outcomes

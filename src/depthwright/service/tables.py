@@ -56,6 +56,7 @@ PREDICTIONS = Table(
     Column("error", Text, nullable=False, server_default=""),
     Column("code", Integer, nullable=False, server_default="0"),
     Column("model_version", String(80), nullable=False, server_default=""),
+    Column("acceleration", JSON, nullable=False, server_default="{}"),
     Column("webhook_url", Text),
     Column("base64_output", Boolean, nullable=False, server_default=text("0")),
     Column("idempotency_key", String(255)),

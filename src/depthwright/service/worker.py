@@ -4,6 +4,8 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from typing import TypeVar
 
 import structlog
@@ -20,6 +22,7 @@ from depthwright.service.preparing import Prepared, Preparing
 from depthwright.service.reporting import Report
 
 _T = TypeVar("_T")
+_WRITERS = 5  # four pictures and a depth map
 _UNCHECKED = "This server has no safety checker: the pictures were not checked."
 _BUG = Fault(
     Code.INTERNAL,
@@ -52,6 +55,7 @@ class Worker:
         self._stop = stop
         self._checker = checker
         self._free_memory = free_memory
+        self._writers = ThreadPoolExecutor(_WRITERS, thread_name_prefix="writing")
         self.last_step = time.monotonic()
 
     def run(self) -> None:
@@ -113,18 +117,19 @@ class Worker:
         started = time.perf_counter()
         # 1. Judge the pictures; what must not be shown is black before anything is stored.
         images, nsfw, warnings = self._checked(result.images, wanted)
-        # 2. Write them where nobody looks yet.
-        paths = tuple(self._outputs.write(claim, image, wanted["output_format"]) for image in images)
-        control = self._outputs.write(claim, result.depth, "png")
+        # 2. Write them where nobody looks yet, all at once: packing pixels leaves the interpreter to others.
+        files = [(image, wanted["output_format"]) for image in images] + [(result.depth, "png")]
+        *paths, control = self._writers.map(lambda file: self._outputs.write(claim, *file), files)
         # 3. Publish all of it at once, unless the prediction is no longer ours.
         outcome = Outcome(
-            outputs=paths,
+            outputs=tuple(paths),
             control=control,
             nsfw=nsfw,
             fidelity=tuple(vars(each) for each in result.fidelity),
             timings=_timings(prepared, result, time.perf_counter() - started),
             model_version=result.model_version,
             warnings=warnings,
+            acceleration=asdict(result.acceleration),
         )
         if not self._persist(lambda: self._queue.finish(claim, outcome)):
             self._give_up(claim)

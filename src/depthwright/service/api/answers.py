@@ -47,6 +47,7 @@ def describe(prediction: Prediction, dialect: Dialect, base_url: str, outputs: O
         "progress": {"queue_position": prediction.position, **prediction.progress},
         "warnings": list(prediction.warnings),
         "model_version": prediction.model_version,
+        "acceleration": dict(prediction.acceleration) or None,
     }
 
 

@@ -5,6 +5,8 @@ from typing import Any
 from fastapi import FastAPI
 
 _NEVER = "422"
+_KEY = "key"
+_WITH_KEY = ("/api/", "/metrics")
 
 
 def install(app: FastAPI) -> None:
@@ -23,8 +25,13 @@ def install(app: FastAPI) -> None:
 
 def _correct(document: dict[str, Any]) -> None:
     # What does not fit is a 400 here, in the envelope.
-    for path in document["paths"].values():
+    for address, path in document["paths"].items():
         for operation in path.values():
             operation["responses"].pop(_NEVER, None)
+            if address.startswith(_WITH_KEY):
+                operation["security"] = [{_KEY: []}]
+    document["components"]["securitySchemes"] = {
+        _KEY: {"type": "http", "scheme": "bearer", "description": "A key from `depthwright keys create`."}
+    }
     for name in ("HTTPValidationError", "ValidationError"):
         document["components"]["schemas"].pop(name, None)

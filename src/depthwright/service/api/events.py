@@ -11,34 +11,36 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 
 from depthwright.service.api.errors import NotFound
-from depthwright.service.api.operations import Call, Operations
+from depthwright.service.api.operations import Call
 
 _HEARTBEAT_SECONDS = 10.0
+_LEAST_SECONDS = 0.05  # between two looks: a burst of changes elsewhere is looked at once
 
 
-def event_stream(ops: Operations, call: Call, prediction_id: str) -> StreamingResponse:
+def event_stream(call: Call, prediction_id: str) -> StreamingResponse:
     """Every change of a prediction as an event `progress`, and `end` when nothing will change any more."""
     return StreamingResponse(
-        _events(ops, call, prediction_id),
+        _events(call, prediction_id),
         media_type="text/event-stream",
         headers={"cache-control": "no-store", "x-accel-buffering": "no"},
     )
 
 
-async def _events(ops: Operations, call: Call, prediction_id: str) -> AsyncIterator[bytes]:
+async def _events(call: Call, prediction_id: str) -> AsyncIterator[bytes]:
+    ops = call.ops
     told: dict[str, Any] | None = None
     last_preview: bytes | None = None
     spoken = time.monotonic()
     await run_in_threadpool(ops.store.want_preview, prediction_id)
     while True:
         # 1. The newest state; a prediction that is deleted meanwhile ends the stream.
-        mark = ops.watcher.mark()
+        mark, looked = ops.watcher.mark(), time.monotonic()
         try:
             prediction = await run_in_threadpool(ops.find, call, prediction_id)
         except NotFound:
             yield _event("end", {"id": prediction_id, "status": "deleted"})
             return
-        data = await run_in_threadpool(ops.described, call, prediction)
+        data = await ops.answer(call, prediction)
         if prediction.status.is_terminal:
             yield _event("end", data)
             return
@@ -57,7 +59,7 @@ async def _events(ops: Operations, call: Call, prediction_id: str) -> AsyncItera
             yield b": still here\n\n"
             spoken = time.monotonic()
         await ops.watcher.after(mark, _HEARTBEAT_SECONDS)
-        await asyncio.sleep(0.05)  # a burst of changes elsewhere is looked at once
+        await asyncio.sleep(max(0.0, looked + _LEAST_SECONDS - time.monotonic()))
 
 
 def _event(name: str, data: object) -> bytes:

@@ -52,9 +52,9 @@ def router() -> APIRouter:
         },
         response_class=Response,
     )
-    def metrics(ops: Ops, _call: Called) -> Response:
+    def metrics(call: Called) -> Response:
         """Needs a key like everything else: give Prometheus one as its bearer token."""
-        page = Metrics(ops.database, lambda: len(ops.reaper.ready())).page()
+        page = Metrics(call.ops.database, lambda: len(call.ops.reaper.ready())).page()
         return Response(page, media_type=CONTENT_TYPE_LATEST)
 
     return api

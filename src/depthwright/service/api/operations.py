@@ -7,6 +7,7 @@ import secrets
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -33,12 +34,14 @@ from depthwright.service.watcher import Watcher
 from depthwright.settings import Settings
 
 Source = Mapping[str, str] | None
+_SMALL = 16_384
 
 
 @dataclass(frozen=True)
 class Call:
     """Who calls, and how: the key's owner, the dialect, and this server's address as the caller knows it."""
 
+    ops: "Operations"
     caller: Caller
     dialect: Dialect
     base_url: str
@@ -66,13 +69,17 @@ class Operations:
     ) -> dict[str, Any]:
         """Accept a request: on return it is on the disk, or, in sync mode, it has ended."""
         self.limit.spend(call.caller.key_id)
-        # 1. Check all of it; large bodies take a moment, so this happens off the event loop.
-        submission, request = await run_in_threadpool(self._checked, call, body, webhook, idempotency_key)
+        # 1. Check all of it. What is small and names no picture is done before a thread would have begun with it.
+        checked = partial(self._checked, call, body, webhook, idempotency_key)
+        is_small = len(body) < _SMALL and b"control_image" not in body
+        submission, request = checked() if is_small else await run_in_threadpool(checked)
         # 2. Into the queue.
         accepted = await asyncio.wrap_future(self.submissions.submit(submission))
         # 3. Answer, after the pictures in sync mode.
         if request.enable_sync_mode:
             return await self._wait(call, accepted.id)
+        if accepted.is_new:
+            return self.described(call, submission.as_prediction(accepted.position))
         return await run_in_threadpool(self.show, call, accepted.id)
 
     def show(self, call: Call, prediction_id: str) -> dict[str, Any]:
@@ -91,6 +98,12 @@ class Operations:
     def described(self, call: Call, prediction: Prediction) -> dict[str, Any]:
         """A prediction's data in the caller's dialect."""
         return describe(prediction, call.dialect, call.base_url, self.outputs)
+
+    async def answer(self, call: Call, prediction: Prediction) -> dict[str, Any]:
+        """The same from the event loop, which reads no pictures."""
+        if prediction.base64_output and prediction.outputs:
+            return await run_in_threadpool(self.described, call, prediction)
+        return self.described(call, prediction)
 
     def cancel(self, call: Call, prediction_id: str) -> dict[str, Any]:
         """Cancel a prediction; one that ended stays as it is. Raises NotFound."""
@@ -121,7 +134,7 @@ class Operations:
             if prediction.status.is_terminal or left <= 0:
                 break
             await self.watcher.after(mark, left)
-        data = await run_in_threadpool(self.described, call, prediction)
+        data = await self.answer(call, prediction)
         if not prediction.status.is_terminal:
             waited, address = f"{self.settings.sync_seconds:g}", data["urls"]["get"]
             data |= {

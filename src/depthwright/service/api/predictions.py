@@ -10,7 +10,7 @@ from starlette.datastructures import UploadFile
 from depthwright.errors import InvalidParameter
 from depthwright.parameters import SizeBounds
 from depthwright.request import IDEMPOTENCY_MAX, URL_MAX, WEBHOOK_FORM, PredictionRequest
-from depthwright.service.api.access import Called, Ops
+from depthwright.service.api.access import Called
 from depthwright.service.api.answers import MODEL, success, upload_url
 from depthwright.service.api.errors import told
 from depthwright.service.api.events import event_stream
@@ -64,7 +64,6 @@ def routes(size_bounds: SizeBounds) -> APIRouter:
     )
     async def submit(
         request: Request,
-        ops: Ops,
         call: Called,
         webhook: Annotated[
             str | None,
@@ -80,30 +79,30 @@ def routes(size_bounds: SizeBounds) -> APIRouter:
         ] = None,
     ) -> Response:
         """Answers once the prediction is safe on the disk; in sync mode, once it has ended."""
-        return success(await ops.submit(call, await request.body(), webhook, idempotency_key))
+        return success(await call.ops.submit(call, await request.body(), webhook, idempotency_key))
 
     answer: dict[int | str, dict[str, Any]] = {200: {"model": Envelope[PredictionAnswer]}, **told(401, 404)}
 
     @router.get("/predictions/{prediction_id}", summary="Get a prediction", responses=answer)
     @router.get("/predictions/{prediction_id}/result", summary="Get a prediction's result", responses=answer)
-    def result(prediction_id: str, ops: Ops, call: Called) -> Response:
+    def result(prediction_id: str, call: Called) -> Response:
         """How it stands, and its pictures once there are any."""
-        return success(ops.show(call, prediction_id))
+        return success(call.ops.show(call, prediction_id))
 
     @router.post("/predictions/{prediction_id}/cancel", summary="Cancel a prediction", responses=answer)
-    def cancel(prediction_id: str, ops: Ops, call: Called) -> Response:
+    def cancel(prediction_id: str, call: Called) -> Response:
         """What waits is cancelled at once, what runs at its next step; what has ended stays as it is."""
-        return success(ops.cancel(call, prediction_id))
+        return success(call.ops.cancel(call, prediction_id))
 
     @router.delete(
         "/predictions/{prediction_id}",
         summary="Delete a prediction",
         responses={200: {"model": Envelope[Deleted]}, **told(401, 404)},
     )
-    def delete(prediction_id: str, ops: Ops, call: Called) -> Response:
+    def delete(prediction_id: str, call: Called) -> Response:
         """Removes it and its pictures, whatever its state."""
-        ops.find(call, prediction_id)
-        return success({"deleted_count": ops.delete(call, [prediction_id])})
+        call.ops.find(call, prediction_id)
+        return success({"deleted_count": call.ops.delete(call, [prediction_id])})
 
     @router.get(
         "/predictions/{prediction_id}/events",
@@ -117,20 +116,20 @@ def routes(size_bounds: SizeBounds) -> APIRouter:
             **told(401, 404),
         },
     )
-    async def events(prediction_id: str, ops: Ops, call: Called) -> Response:
+    async def events(prediction_id: str, call: Called) -> Response:
         """Server-sent events: each holds the prediction, and a preview while it is made."""
-        await run_in_threadpool(ops.find, call, prediction_id)
-        return event_stream(ops, call, prediction_id)
+        await run_in_threadpool(call.ops.find, call, prediction_id)
+        return event_stream(call, prediction_id)
 
     @router.get(
         "/predictions/{prediction_id}/webhooks",
         summary="See how webhooks went",
         responses={200: {"model": Envelope[list[DeliveryLog]]}, **told(401, 404)},
     )
-    def webhooks(prediction_id: str, ops: Ops, call: Called) -> Response:
+    def webhooks(prediction_id: str, call: Called) -> Response:
         """The delivery log."""
-        ops.find(call, prediction_id)
-        return success([dict(each) for each in ops.deliveries.log(prediction_id)])
+        call.ops.find(call, prediction_id)
+        return success([dict(each) for each in call.ops.deliveries.log(prediction_id)])
 
     @router.post(
         "/media/upload/binary",
@@ -138,16 +137,16 @@ def routes(size_bounds: SizeBounds) -> APIRouter:
         responses={200: {"model": Envelope[Uploaded]}, **told(400, 401, 413, 429)},
         openapi_extra={"requestBody": _FILE},
     )
-    async def upload(request: Request, ops: Ops, call: Called) -> Response:
+    async def upload(request: Request, call: Called) -> Response:
         """A PNG, JPEG or WebP file of at most 20 MB, kept as long as predictions are."""
-        ops.limit.spend(call.caller.key_id)
+        call.ops.limit.spend(call.caller.key_id)
         # Read in here, so that the key is judged before a stranger's megabytes are.
         async with request.form(max_files=1, max_fields=20) as form:
             file = form.get("file")
             if not isinstance(file, UploadFile):
                 raise InvalidParameter("file", file, "a PNG, JPEG or WebP file, sent as multipart/form-data")
             data = await file.read(LIMIT_BYTES + 1)
-        kept = await run_in_threadpool(ops.uploads.add, call.caller.key_id, data, file.filename or "")
+        kept = await run_in_threadpool(call.ops.uploads.add, call.caller.key_id, data, file.filename or "")
         return success(
             {
                 "type": "image",

@@ -5,6 +5,7 @@ from typing import Any, Generic, Literal, TypeVar
 from pydantic import BaseModel, Field
 
 from depthwright.events import Stage
+from depthwright.parameters import Level
 
 _Data = TypeVar("_Data")
 
@@ -40,6 +41,14 @@ class Depth(BaseModel):
     )
 
 
+class Accelerated(BaseModel):
+    """What made it fast."""
+
+    level: Level = Field(description="The level that ran.")
+    techniques: list[str] = Field(description="What that level does on this server's hardware.")
+    steps_forecast: int = Field(description="How many denoising steps of all pictures were forecast.")
+
+
 class ListedPrediction(BaseModel):
     """A prediction in a list, which has its `input` where that was asked for."""
 
@@ -67,6 +76,7 @@ class ListedPrediction(BaseModel):
     progress: Progress
     warnings: list[str]
     model_version: str = Field(description="The weights that made it; empty until it is completed.")
+    acceleration: Accelerated | None = Field(description="How it was made; null until it is completed.")
 
 
 class PredictionAnswer(ListedPrediction):

@@ -8,7 +8,7 @@ from pydantic import AwareDatetime, BaseModel, BeforeValidator, Field
 from depthwright.parameters import SizeBounds, whole
 from depthwright.prediction import Status
 from depthwright.request import PredictionRequest
-from depthwright.service.api.access import Called, Ops
+from depthwright.service.api.access import Called
 from depthwright.service.api.answers import MODEL, success, upload_url
 from depthwright.service.api.errors import told
 from depthwright.service.api.predictions import routes
@@ -82,7 +82,7 @@ def router(size_bounds: SizeBounds) -> APIRouter:
         summary="List predictions",
         responses={200: {"model": Envelope[Page]}, **told(400, 401, 413)},
     )
-    def predictions(wanted: ListRequest, ops: Ops, call: Called) -> Response:
+    def predictions(wanted: ListRequest, call: Called) -> Response:
         """One page of this key's predictions."""
         query = Query(
             page=wanted.page,
@@ -92,8 +92,8 @@ def router(size_bounds: SizeBounds) -> APIRouter:
             created_after=wanted.created_after.timestamp() if wanted.created_after else None,
             created_before=wanted.created_before.timestamp() if wanted.created_before else None,
         )
-        total, found = ops.store.page(call.caller.key_id, query)
-        items = [ops.described(call, prediction) for prediction in found]
+        total, found = call.ops.store.page(call.caller.key_id, query)
+        items = [call.ops.described(call, prediction) for prediction in found]
         if not wanted.include_inputs:
             for item in items:
                 del item["input"]
@@ -104,9 +104,9 @@ def router(size_bounds: SizeBounds) -> APIRouter:
         summary="Delete predictions",
         responses={200: {"model": Envelope[Deleted]}, **told(400, 401, 413)},
     )
-    def delete(wanted: DeleteRequest, ops: Ops, call: Called) -> Response:
+    def delete(wanted: DeleteRequest, call: Called) -> Response:
         """Removes them and their pictures, whatever their state; ids that are not there are passed over."""
-        return success({"deleted_count": ops.delete(call, wanted.ids)})
+        return success({"deleted_count": call.ops.delete(call, wanted.ids)})
 
     @api.get("/models", summary="List models", responses={200: {"model": Envelope[list[Model]]}, **told(401)})
     def models(_call: Called) -> Response:
@@ -143,10 +143,10 @@ def router(size_bounds: SizeBounds) -> APIRouter:
         summary="Get an upload ticket",
         responses={200: {"model": Envelope[Ticket]}, **told(400, 401, 413, 429)},
     )
-    def ticket(wanted: TicketRequest, ops: Ops, call: Called) -> Response:
+    def ticket(wanted: TicketRequest, call: Called) -> Response:
         """An address that takes the file once, by PUT and without a key, within the hour."""
-        ops.limit.spend(call.caller.key_id)
-        kept, token = ops.uploads.ticket(
+        call.ops.limit.spend(call.caller.key_id)
+        kept, token = call.ops.uploads.ticket(
             call.caller.key_id, wanted.filename, wanted.content_type, wanted.size
         )
         return success(
