@@ -77,7 +77,7 @@ def main() -> None:
         "steps": options.steps,
         "size": f"{SIDE}*{SIDE}",
         "seconds_per_picture": round(float(np.median(seconds)), 2),
-        "hardware": _hardware(options.threads),
+        "hardware": hardware(options.threads),
         "model_version": engine.model_version,
     }
     if options.docs:
@@ -132,7 +132,7 @@ def _print(table: dict[str, dict[str, float]]) -> None:
     Console(width=100).print(shown)
 
 
-def _hardware(threads: int) -> str:
+def hardware(threads: int) -> str:
     """The processor by its own name, where the system tells it."""
     told = Path("/proc/cpuinfo")
     lines = told.read_text().splitlines() if told.exists() else []

@@ -31,8 +31,8 @@ class Blocks:
         return cache.after(before, after_first, others)
 
 
-def cache(threshold: float = 0.1, longest_run: int = 3) -> StepCache:
-    return StepCache(StepCacheSettings(threshold=threshold, longest_run=longest_run))
+def cache(threshold: float = 0.1, longest_run: int = 3, steps: int = 12) -> StepCache:
+    return StepCache(StepCacheSettings(threshold=threshold, longest_run=longest_run), steps)
 
 
 def test_what_grows_along_a_line_is_forecast_exactly() -> None:
@@ -55,6 +55,13 @@ def test_a_first_block_that_changes_too_much_is_followed_by_all_the_others() -> 
     for step, first in enumerate((1.0, 1.0, 1.2, 1.25, 1.5)):
         blocks.run(kept, step, first)
     assert (blocks.calls, kept.forecast) == (4, 1)  # 1.25 differs from 1.2 by 4%
+
+
+def test_one_step_in_seven_is_always_computed_before_any_is_forecast() -> None:
+    blocks, kept = Blocks(), cache(longest_run=20, steps=28)
+    for step in range(28):
+        blocks.run(kept, step)
+    assert (blocks.calls, kept.forecast) == (5, 23)  # four, twenty forecast, one, three forecast
 
 
 @given(st.lists(st.floats(0.1, 10), min_size=1, max_size=30), st.floats(0.01, 1), st.integers(1, 20))

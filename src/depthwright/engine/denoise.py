@@ -83,6 +83,6 @@ def _walk(
     techniques = components.chosen.levels[level]
     if not techniques.fast_walk:
         return PlainWalk(components.transformer, conditions), None
-    cache = StepCache(techniques.step_cache) if techniques.step_cache else None
+    cache = StepCache(techniques.step_cache, len(conditions.times)) if techniques.step_cache else None
     compiled = components.compiled if techniques.compiled else None
     return FastWalk(components.transformer, conditions, cache, compiled or EAGER), cache

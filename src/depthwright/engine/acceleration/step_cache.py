@@ -2,9 +2,10 @@
 
 The first block is always computed. Where what it adds to the image's tokens differs from the last computed step's by
 less than the threshold, the share of all other blocks is carried on along a straight line through the last two steps
-that computed it. First Block Cache is ParaAttention's idea, forecasting TaylorSeer's, and cache-dit joins the two.
+that computed it; the first steps are never forecast. First Block Cache is ParaAttention's idea, forecasting TaylorSeer's, and cache-dit joins the two.
 """
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -12,7 +13,9 @@ from torch import Tensor
 
 from depthwright.engine.profiles import StepCacheSettings
 
-_FIRST_STEPS = 2  # the fewest through which a line goes
+_LINE = 2  # computed steps through which a line goes
+# Always computed: one step in so many, from the start. They lay out the picture, and a forecast there changes it.
+_FIRST_SHARE = 7
 
 
 class _Computed(NamedTuple):
@@ -23,8 +26,9 @@ class _Computed(NamedTuple):
 class StepCache:
     """The memory of one walk; nothing of it outlives its picture."""
 
-    def __init__(self, settings: StepCacheSettings) -> None:
+    def __init__(self, settings: StepCacheSettings, steps: int) -> None:
         self._settings = settings
+        self._first_steps = max(_LINE, math.ceil(steps / _FIRST_SHARE))
         self._step = 0
         self._run = 0
         self._first: Tensor | None = None
@@ -46,7 +50,7 @@ class StepCache:
         return last
 
     def _may_forecast(self, added: Tensor) -> bool:
-        if len(self._computed) < _FIRST_STEPS or self._run >= self._settings.longest_run:
+        if self._step <= self._first_steps or self._run >= self._settings.longest_run:
             return False
         assert self._first is not None
         change = (added - self._first).abs().mean() / self._first.abs().mean()

@@ -1,0 +1,163 @@
+"""How bold may the step cache be? Speed against nearness to the reference, over thresholds.
+
+    python -m benchmarks.step_cache [--scenes 8] [--docs]
+
+Held-out scenes at control scales 0, 1 and 2. Each point is a threshold and a longest run; the profile's own levels are
+marked. Only denoising counts for speed, since the other stages are the same at every level.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from benchmarks.fidelity import hardware
+from benchmarks.pictures import asked, psnr
+from depthwright import Engine
+from depthwright.engine.profiles import StepCacheSettings
+from depthwright.parameters import Size
+
+mpl.use("Agg")
+import matplotlib.pyplot as plt
+
+PLOT = Path(__file__).parents[1] / "docs" / "images" / "step-cache.png"
+SIZE, STEPS, SCALES = Size(512, 512), 28, (0.0, 1.0, 2.0)
+THRESHOLDS = (0.05, 0.1, 0.15, 0.22, 0.3, 0.4)
+RUNS = (3, 6)
+BOUNDS = {"regular": 40.0, "high": 31.0}
+
+
+@dataclass(frozen=True)
+class Point:
+    """One setting: denoising's speed over `none`, steps forecast of all, worst PSNR, change of the mean depth RMSE."""
+
+    threshold: float
+    longest_run: int
+    speed: float
+    forecast: float
+    worst_psnr: float
+    rmse_change: float
+
+
+def main() -> None:
+    """Draw every scene by every setting, measure, tell."""
+    options = _options()
+    torch.set_num_threads(1)
+    engine = Engine.load("embedded")
+    levels = engine.components.profile.step_cache
+    tried = [StepCacheSettings(threshold=one, longest_run=run) for run in RUNS for one in THRESHOLDS]
+    tried += [each for each in levels.values() if each not in tried]
+    scenes = [(picture, scale) for picture in asked(options.scenes, SIZE) for scale in SCALES]
+    # 1. The reference.
+    reference = [_drawn(engine, picture, scale, None) for picture, scale in track(scenes, "none")]
+    # 2. Every setting, on the same scenes.
+    points = []
+    for settings in track(tried, "settings"):
+        drawn = [_drawn(engine, picture, scale, settings) for picture, scale in scenes]
+        points.append(_point(settings, reference, drawn))
+    # 3. Table, plot, JSON.
+    _print(points, levels)
+    if options.docs:
+        _plot(points, levels, options.scenes)
+    facts = {"scenes": options.scenes, "scales": SCALES, "steps": STEPS, "size": str(SIZE)}
+    chosen = {
+        name: vars(point)
+        for name, settings in levels.items()
+        for point in points
+        if (point.threshold, point.longest_run) == (settings.threshold, settings.longest_run)
+    }
+    told = {**facts, "hardware": hardware(1), "model_version": engine.model_version, "levels": chosen}
+    print(json.dumps({**told, "points": [vars(point) for point in points]}))
+
+
+def _drawn(engine: Engine, picture: Any, scale: float, settings: StepCacheSettings | None) -> Any:
+    """A result at level high with this cache, or at level none."""
+    parts = engine.components
+    high = replace(parts.chosen.levels["high"], step_cache=settings)
+    chosen = replace(parts.chosen, levels={**parts.chosen.levels, "high": high})
+    return Engine(replace(parts, chosen=chosen)).generate(
+        prompt=picture.prompt,
+        control_image=picture.depth,
+        control_scale=scale,
+        seed=picture.seed,
+        size=str(SIZE),
+        num_inference_steps=STEPS,
+        acceleration="high" if settings else "none",
+    )
+
+
+def _point(settings: StepCacheSettings, reference: list[Any], drawn: list[Any]) -> Point:
+    seconds = [sum(each.seconds["denoise"] for each in results) for results in (reference, drawn)]
+    rmse = [np.mean([each.fidelity[0].rmse for each in results]) for results in (reference, drawn)]
+    pairs = zip(reference, drawn, strict=True)
+    return Point(
+        threshold=settings.threshold,
+        longest_run=settings.longest_run,
+        speed=round(seconds[0] / seconds[1], 2),
+        forecast=round(float(np.mean([each.acceleration.steps_forecast for each in drawn])) / STEPS, 3),
+        worst_psnr=round(min(psnr(one.images[0], other.images[0]) for one, other in pairs), 1),
+        rmse_change=round(float(rmse[1] - rmse[0]), 2),
+    )
+
+
+def _print(points: list[Point], levels: Mapping[Any, StepCacheSettings]) -> None:
+    shown = Table("threshold", "longest run", "speed", "forecast", "worst PSNR", "depth RMSE", "level")
+    names = {(each.threshold, each.longest_run): name for name, each in levels.items()}
+    for point in points:
+        cells = [point.threshold, point.longest_run, point.speed, point.forecast, point.worst_psnr]
+        name = names.get((point.threshold, point.longest_run), "")
+        shown.add_row(*map(str, cells), f"{point.rmse_change:+.2f}", name)
+    Console(width=100).print(shown)
+
+
+def _plot(points: list[Point], levels: Mapping[Any, StepCacheSettings], scenes: int) -> None:
+    figure, (near, depth) = plt.subplots(1, 2, figsize=(11, 4.2))
+    for run in RUNS:
+        line = sorted((point for point in points if point.longest_run == run), key=lambda point: point.speed)
+        speeds = [point.speed for point in line]
+        label = f"at most {run} forecasts in a row"
+        near.plot(speeds, [point.worst_psnr for point in line], "o-", label=label, markersize=4)
+        depth.plot(speeds, [point.rmse_change for point in line], "o-", label=label, markersize=4)
+    for name, settings in levels.items():
+        for point in points:
+            if (point.threshold, point.longest_run) == (settings.threshold, settings.longest_run):
+                near.annotate(name, (point.speed, point.worst_psnr), (8, 8), textcoords="offset points")
+                near.plot([point.speed], [point.worst_psnr], "k*", markersize=12)
+                depth.annotate(name, (point.speed, point.rmse_change), (8, 8), textcoords="offset points")
+                depth.plot([point.speed], [point.rmse_change], "k*", markersize=12)
+    for name, bound in BOUNDS.items():
+        near.axhline(bound, color="grey", linestyle=":")
+        near.text(near.get_xlim()[0], bound + 0.4, f"bound of {name}", color="grey", fontsize=8)
+    near.set(xlabel="speed of denoising over none", ylabel="worst PSNR to none, dB")
+    depth.set(xlabel="speed of denoising over none", ylabel="change of mean depth RMSE, 0-255")
+    depth.axhline(1, color="grey", linestyle=":")
+    near.legend(fontsize=8)
+    figure.suptitle(
+        f"Step cache, embedded model: {scenes} held-out scenes at control scales 0, 1 and 2", fontsize=11
+    )
+    figure.tight_layout()
+    figure.savefig(PLOT, dpi=110)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.step_cache", description=__doc__.splitlines()[0]
+    )
+    parser.add_argument("--scenes", type=int, default=8)
+    parser.add_argument("--docs", action="store_true", help="redraw docs/images/step-cache.png")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
