@@ -46,7 +46,9 @@ def main() -> None:
     )
     parser.add_argument("--from-shipped", action="store_true", help="begin with the model that ships")
     parser.add_argument("--shards", type=int, default=120, help="shards of 128 scenes to render")
-    parser.add_argument("--workers", type=int, default=1, help="processes that render")
+    parser.add_argument(
+        "--workers", type=int, default=1, help="processes of one thread that render, or train `flow` as one"
+    )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args()
@@ -85,8 +87,9 @@ def autoencoder(options: argparse.Namespace) -> None:
 def flow(options: argparse.Namespace) -> None:
     """Train transformer, text encoders and control LoRA."""
     from training.flow import train
+    from training.parallel import launch
 
-    train(options.folder, _plan(options, "flow"))
+    launch(train, options.workers, options.folder, _plan(options, "flow"))
 
 
 def guide(options: argparse.Namespace) -> None:

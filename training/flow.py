@@ -54,7 +54,7 @@ class State:
 
 
 def train(folder: Path, plan: Plan) -> None:
-    """Train up to `plan.steps`, on from the last checkpoint if there is one; SIGTERM keeps what there is and ends."""
+    """Train up to `plan.steps`, on from the last checkpoint; SIGTERM and SIGINT keep what there is and end it."""
     # 1. What is trained, on what, and how far it has come.
     state = begin(folder, plan)
     codec = load_codec(folder / "codec.safetensors").to(plan.device)
@@ -67,7 +67,10 @@ def train(folder: Path, plan: Plan) -> None:
         folder / "flow.csv", ("seconds", "step", "loss_control", "loss_base", "loss_colour", "loss_naming")
     )
     asked_to_stop: list[int] = []
-    before = signal.signal(signal.SIGTERM, lambda number, _frame: asked_to_stop.append(number))
+    before = {
+        number: signal.signal(number, lambda number, _frame: asked_to_stop.append(number))
+        for number in (signal.SIGTERM, signal.SIGINT)
+    }
     started = time.monotonic() - state.seconds
     bar = tqdm(total=plan.steps, initial=state.step, desc="flow", unit="step", disable=parallel.rank() > 0)
     while state.step < plan.steps and not parallel.any_of(bool(asked_to_stop)):
@@ -75,8 +78,7 @@ def train(folder: Path, plan: Plan) -> None:
         losses = []
         for share, scale in ((CONTROL_SHARE, draw_scale(common)), (1 - CONTROL_SHARE, 0.0)):
             batch = data.draw(max(1, round(plan.batch * share)), rng)
-            with torch.autocast(plan.device, torch.bfloat16, enabled=plan.device == "cuda"):
-                loss = velocity_loss(state.model, codec, batch, weights, scale, rng)
+            loss = velocity_loss(state.model, codec, batch, weights, scale, rng)
             (loss.total * share).backward()
             losses.append(loss)
         state.recent.append((losses[0], losses[1]))
@@ -92,7 +94,8 @@ def train(folder: Path, plan: Plan) -> None:
             data.refresh()
     if parallel.rank() == 0:
         save(folder, state)
-    signal.signal(signal.SIGTERM, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def begin(folder: Path, plan: Plan, checkpoint: str = "flow.pt", average_of: str | None = None) -> State:

@@ -79,9 +79,9 @@ def velocity_loss(
     noisy = torch.lerp(clean, noise, t[:, None, None])
     guidance = torch.empty(len(clean), device=device).uniform_(1, 8)
     grid = (batch.rgb.shape[2] // TOKEN_SIDE, batch.rgb.shape[3] // TOKEN_SIDE)
-    velocity = model(noisy, control, t, model.encode(batch.t5, batch.clip), guidance, grid, scale)
+    velocity = model.velocity(noisy, control, t, (batch.t5, batch.clip), guidance, grid, scale)
     # 3. Its error: token by token, and object by object, where texture averages out and colour remains.
-    error = velocity.float() - (noise - clean)
+    error = velocity - (noise - clean)
     square = error.square()
     tokens = ((square * weights).mean(2) * (1 + 3 * shares.sum(1))).mean()
     colour = _mean_colour(error, shares, weights) if scale > 0 else tokens.new_zeros(())

@@ -48,8 +48,7 @@ def train(folder: Path, plan: Plan) -> None:
         losses = []
         for share, scale in ((CONTROL_SHARE, draw_scale(rng)), (1 - CONTROL_SHARE, 0.0)):
             batch = data.draw(max(1, round(plan.batch * share)), rng)
-            with torch.autocast(plan.device, torch.bfloat16, enabled=plan.device == "cuda"):
-                loss = _loss(state.model, teacher, data.empty, codec, batch, weights, scale, rng)
+            loss = _loss(state.model, teacher, data.empty, codec, batch, weights, scale, rng)
             (loss * share).backward()
             losses.append(float(loss.detach()))
         told.append((losses[0], losses[1]))
@@ -86,11 +85,11 @@ def _loss(
         noisy = torch.lerp(clean, torch.randn_like(clean), t[:, None, None])
         silent = [ids.expand(count, -1) for ids in empty]
         plain = torch.full_like(guidance, low)
-        with_words = teacher(noisy, control, t, teacher.encode(batch.t5, batch.clip), plain, grid, scale)
-        without = teacher(noisy, control, t, teacher.encode(*silent), plain, grid, scale)
-        target = guided(noisy, with_words.float(), without.float(), t, guidance)
-    velocity = student(noisy, control, t, student.encode(batch.t5, batch.clip), guidance, grid, scale)
-    error: Tensor = (velocity.float() - target).square() * weights
+        with_words = teacher.velocity(noisy, control, t, (batch.t5, batch.clip), plain, grid, scale)
+        without = teacher.velocity(noisy, control, t, (silent[0], silent[1]), plain, grid, scale)
+        target = guided(noisy, with_words, without, t, guidance)
+    velocity = student.velocity(noisy, control, t, (batch.t5, batch.clip), guidance, grid, scale)
+    error: Tensor = (velocity - target).square() * weights
     return error.mean()
 
 

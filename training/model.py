@@ -89,7 +89,7 @@ class Naming(nn.Module):
         """Mean cross-entropy over the tokens that show a thing; targets [B, N] are -1 where none does."""
         states, self.states = self.states, None
         assert states is not None, "the transformer has not run"
-        logits = self.heads(nn.functional.layer_norm(states, (WIDTH,))).flatten(0, 1)
+        logits = self.heads(nn.functional.layer_norm(states.float(), (WIDTH,))).flatten(0, 1)
         parts = logits.split((len(COLOURS), len(SHAPES)), 1)
         losses = [
             nn.functional.cross_entropy(part, target.flatten(), ignore_index=-1, reduction="sum")
@@ -198,6 +198,21 @@ class EmbeddedModel(nn.Module):
             return_dict=False,
         )[0]
         return velocity
+
+    def velocity(
+        self,
+        noisy: Tensor,
+        control: Tensor | None,
+        t: Tensor,
+        words: tuple[Tensor, Tensor],
+        guidance: Tensor,
+        grid: tuple[int, int],
+        scale: float,
+    ) -> Tensor:
+        """From token ids to velocity in float32, as training asks for it: in bfloat16 inside where there is a GPU."""
+        kind = noisy.device.type
+        with torch.autocast(kind, torch.bfloat16, enabled=kind == "cuda"):
+            return self(noisy, control, t, self.encode(*words), guidance, grid, scale).float()
 
     def save(self, folder: Path) -> None:
         """Write diffusers folders and the LoRA, keyed as FLUX.1-Depth-dev-lora's diffusers form is."""

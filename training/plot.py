@@ -31,7 +31,8 @@ def draw(logs: Path, target: Path) -> None:
             if column in table:
                 axis.plot(table["step"], table[column], label=column.removeprefix("loss_"), lw=1.2)
         axis.set(title=phase, xlabel="step", ylim=(0, None))
-        axis.legend(fontsize=8)
+        if axis.lines:
+            axis.legend(fontsize=8)
     target.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(target, dpi=110)
     plt.close(figure)

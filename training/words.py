@@ -22,7 +22,7 @@ CLIP_LENGTH = 48
 OTHER_WORDS = Path(__file__).with_name("other_words.txt").read_text().split()
 
 
-def corpus(count: int = 20_000) -> list[str]:
+def corpus(count: int = 6_000) -> list[str]:
     """Captions in all their wordings."""
     rng = np.random.default_rng(11)
     return [caption(random_scene(rng), rng) for _ in range(count)]
