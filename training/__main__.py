@@ -20,6 +20,7 @@ OUT = Path(__file__).parent / "out"
 EMBEDDED = Path(__file__).parents[1] / "src" / "depthwright" / "engine" / "embedded"
 MINUTES = {"autoencoder": 40.0, "depth": 20.0, "judge": 12.0}
 STEPS = {"flow": 6000, "guide": 600}
+BATCH = {"autoencoder": 8, "flow": 40, "guide": 40, "depth": 8, "judge": 16}
 JUDGE = Path(__file__).parents[1] / "benchmarks" / "judge.safetensors"
 HELD_OUT = 90_000
 
@@ -37,7 +38,7 @@ def main() -> None:
     parser.add_argument(
         "--decay", type=int, help="steps at the end over which the rate falls (default: a third)"
     )
-    parser.add_argument("--batch", type=int, default=40, help="samples a step of `flow` and `guide`")
+    parser.add_argument("--batch", type=int, help="samples a step, in each process")
     parser.add_argument(
         "--rate", type=float, default=1.0, help="factor on the learning rates of `flow` and `guide`"
     )
@@ -53,6 +54,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    torch.set_float32_matmul_precision("high")
     if options.from_shipped:
         from training.shipped import unpack
 
@@ -81,7 +83,8 @@ def autoencoder(options: argparse.Namespace) -> None:
     """Fit the encoder, train the decoder."""
     from training.autoencoder import train
 
-    train(options.folder, options.minutes or MINUTES["autoencoder"], options.device)
+    minutes = options.minutes or MINUTES["autoencoder"]
+    train(options.folder, minutes, options.device, _batch(options, "autoencoder"))
 
 
 def flow(options: argparse.Namespace) -> None:
@@ -99,6 +102,10 @@ def guide(options: argparse.Namespace) -> None:
     train(options.folder, _plan(options, "guide"))
 
 
+def _batch(options: argparse.Namespace, phase: str) -> int:
+    return int(options.batch or BATCH[phase])
+
+
 def _plan(options: argparse.Namespace, phase: str) -> Plan:
     from training.flow import Plan
 
@@ -106,7 +113,7 @@ def _plan(options: argparse.Namespace, phase: str) -> Plan:
     return Plan(
         steps=steps,
         decay=options.decay or steps // 3,
-        batch=options.batch,
+        batch=_batch(options, phase),
         rate=options.rate,
         shipped=EMBEDDED if options.from_shipped else None,
         compiled=options.compile,
@@ -118,7 +125,7 @@ def depth(options: argparse.Namespace) -> None:
     """Train the depth estimator."""
     from training.depth_estimator import train
 
-    train(options.folder, options.minutes or MINUTES["depth"], options.device)
+    train(options.folder, options.minutes or MINUTES["depth"], options.device, _batch(options, "depth"))
 
 
 def judge(options: argparse.Namespace) -> None:
@@ -130,6 +137,7 @@ def judge(options: argparse.Namespace) -> None:
         JUDGE if options.target == EMBEDDED else options.target / JUDGE.name,
         options.minutes or MINUTES["judge"],
         options.device,
+        _batch(options, "judge"),
     )
 
 

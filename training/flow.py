@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from training import parallel
+from training import checkpoint, parallel
 from training.autoencoder import load_codec
 from training.flow_data import FlowData
 from training.flow_loss import Loss, channel_weights, velocity_loss
@@ -24,12 +24,15 @@ from training.shipped import load as load_shipped
 
 WEIGHT_DECAY = 0.01
 CONTROL_SHARE = 0.7
-AVERAGED = 0.997
+AVERAGED = 0.998
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How long, and how: the rate decays over the last `decay` of all `steps`, so a longer plan can go on from it."""
+    """How long, and how: the rate decays over the last `decay` of all `steps`, so a longer plan can go on from it.
+
+    A checkpoint and a sheet are written every `save_every` seconds.
+    """
 
     steps: int = 6000
     decay: int = 2000
@@ -38,7 +41,7 @@ class Plan:
     shipped: Path | None = None
     compiled: bool = False
     device: str = "cpu"
-    save_every: int = 100
+    save_every: float = 300.0
 
 
 @dataclass
@@ -71,7 +74,8 @@ def train(folder: Path, plan: Plan) -> None:
         number: signal.signal(number, lambda number, _frame: asked_to_stop.append(number))
         for number in (signal.SIGTERM, signal.SIGINT)
     }
-    started = time.monotonic() - state.seconds
+    saved = time.monotonic()
+    started = saved - state.seconds
     bar = tqdm(total=plan.steps, initial=state.step, desc="flow", unit="step", disable=parallel.rank() > 0)
     while state.step < plan.steps and not parallel.any_of(bool(asked_to_stop)):
         # 2. One batch under control, one of the base alone.
@@ -87,8 +91,9 @@ def train(folder: Path, plan: Plan) -> None:
         state.seconds = time.monotonic() - started
         # 4. Tell, keep, show.
         bar.update()
-        if parallel.rank() == 0 and state.step % plan.save_every == 0:
+        if parallel.rank() == 0 and time.monotonic() - saved > plan.save_every:
             save(folder, state)
+            saved = time.monotonic()
         if state.step % 50 == 0:
             _tell(state, log, bar)
             data.refresh()
@@ -98,15 +103,13 @@ def train(folder: Path, plan: Plan) -> None:
         signal.signal(number, handler)
 
 
-def begin(folder: Path, plan: Plan, checkpoint: str = "flow.pt", average_of: str | None = None) -> State:
-    """A model on its device: from the checkpoint, else from another's running average, from what ships, or new."""
+def begin(folder: Path, plan: Plan, name: str = "flow", average_of: str | None = None) -> State:
+    """A model on its device: from its checkpoint, else from another's running average, from what ships, or new."""
     model = EmbeddedModel(folder / "embedded")
-    path = folder / checkpoint
-    if average_of and not path.exists():
-        model.load_state_dict(
-            torch.load(folder / average_of, weights_only=True, map_location="cpu")["average"]
-        )
-    elif plan.shipped and not path.exists():
+    kept = checkpoint.load(folder / name, plan.device)
+    if average_of and not kept:
+        model.load_state_dict(checkpoint.load(folder / average_of)["average"])
+    elif plan.shipped and not kept:
         load_shipped(model, plan.shipped)
     model = model.to(plan.device)
     matrices, rest = split(
@@ -120,8 +123,8 @@ def begin(folder: Path, plan: Plan, checkpoint: str = "flow.pt", average_of: str
             torch.optim.AdamW(rest, lr=1.5e-3, betas=(0.9, 0.98), weight_decay=0.0, foreach=True),
         ],
     )
-    if path.exists():
-        _resume(path, state)
+    if kept:
+        _resume(kept, state)
     if plan.compiled:
         model.transformer.compile_repeated_blocks(dynamic=True)
     return state
@@ -147,12 +150,13 @@ def descend(state: State, plan: Plan) -> None:
     kept = min(AVERAGED, (state.step + 1) / (state.step + 20))
     current = state.model.state_dict()
     with torch.no_grad():
-        for name, value in state.average.items():
-            value.lerp_(current[name], 1 - kept)
+        torch._foreach_lerp_(
+            list(state.average.values()), [current[name] for name in state.average], 1 - kept
+        )
 
 
 def _tell(state: State, log: Log, bar: tqdm) -> None:
-    figures = [(c.plain, b.plain, c.colour, c.naming) for c, b in state.recent]
+    figures = [[float(one) for one in (c.plain, b.plain, c.colour, c.naming)] for c, b in state.recent]
     control, base, colour, naming = np.mean(figures, axis=0)
     state.recent.clear()
     if parallel.rank() > 0:
@@ -168,28 +172,23 @@ def _tell(state: State, log: Log, bar: tqdm) -> None:
     bar.set_postfix(control=f"{control:.3f}", colour=f"{colour:.3f}", naming=f"{naming:.3f}")
 
 
-def _resume(path: Path, state: State) -> None:
-    kept = torch.load(path, weights_only=True, map_location=state.model.text_encoder.device)
+def _resume(kept: dict[str, checkpoint.Tensors], state: State) -> None:
     state.model.load_state_dict(kept["model"])
     for name, value in kept["average"].items():
         state.average[name].copy_(value)
-    for optimiser, held in zip(state.optimisers, kept["optimisers"], strict=True):
-        optimiser.load_state_dict(held)
-    state.step, state.seconds = int(kept["step"]), float(kept["seconds"])
+    checkpoint.fill_optimisers(state.optimisers, kept["optimisers"])
+    state.step, state.seconds = int(kept["progress"]["step"]), float(kept["progress"]["seconds"])
 
 
 def save(folder: Path, state: State, name: str = "flow") -> None:
-    """Write the checkpoint `name`.pt, the parts that ship, and a sheet of samples."""
-    kept = {
-        "model": state.model.state_dict(),
-        "average": state.average,
-        "optimisers": [optimiser.state_dict() for optimiser in state.optimisers],
-        "step": state.step,
-        "seconds": state.seconds,
-    }
-    partial = folder / f"{name}.part"
-    torch.save(kept, partial)
-    partial.replace(folder / f"{name}.pt")
+    """Write the checkpoint, the parts that ship, and a sheet of samples."""
+    checkpoint.save(
+        folder / name,
+        model=state.model.state_dict(),
+        average=state.average,
+        optimisers=checkpoint.optimiser_tensors(state.optimisers),
+        progress={"step": torch.tensor(state.step), "seconds": torch.tensor(state.seconds)},
+    )
     current = {name: value.detach().clone() for name, value in state.model.state_dict().items()}
     state.model.load_state_dict(state.average)
     state.model.save(folder / "embedded")

@@ -30,9 +30,9 @@ class Loss:
     """`total` to descend; for the log the plain error over all tokens, objects' mean error, and naming's."""
 
     total: Tensor
-    plain: float
-    colour: float
-    naming: float
+    plain: Tensor
+    colour: Tensor
+    naming: Tensor
 
 
 def pack(latents: Tensor) -> Tensor:
@@ -90,7 +90,7 @@ def velocity_loss(
     naming = model.naming.loss(*targets) if targets else tokens.new_zeros(())
     return Loss(
         tokens + COLOUR_WEIGHT * colour + NAMING_WEIGHT * naming,
-        *(float(value.detach()) for value in (square.mean(), colour, naming)),
+        *(value.detach() for value in (square.mean(), colour, naming)),
     )
 
 
@@ -119,12 +119,19 @@ def names(batch: Examples, shares: Tensor, asked: Tensor) -> tuple[Tensor, Tenso
 
 
 def user_depth(depth: Tensor, rng: np.random.Generator) -> Tensor:
-    """Depth maps as users bring them, [B, 3, H, W]: other gammas and ranges than ours, for half of the pictures."""
+    """Depth maps as users bring them, [B, 3, H, W]: other gammas and ranges than ours, few shades, soft, grainy."""
 
     def draw(low: float, high: float) -> Tensor:
         values = rng.uniform(low, high, (len(depth), 1, 1)).astype(np.float32)
         return torch.from_numpy(values).to(depth.device)
 
-    bent = depth ** draw(0.6, 1.6) * draw(0.75, 1.0)
-    maps = torch.where(draw(0, 1) < 0.5, bent, depth)
+    def some(share: float, changed: Tensor) -> Tensor:
+        return torch.where(draw(0, 1) < share, changed, maps)
+
+    maps = depth
+    maps = some(0.5, maps ** draw(0.6, 1.6) * draw(0.75, 1.0))
+    shades = draw(5, 14).round()
+    maps = some(0.1, (maps * shades).round() / shades)
+    maps = some(0.15, functional.avg_pool2d(functional.pad(maps[:, None], (3,) * 4, "replicate"), 7, 1)[:, 0])
+    maps = some(0.15, maps + 0.04 * torch.randn_like(maps)).clamp(0, 1)
     return (maps * 2 - 1)[:, None].expand(-1, 3, -1, -1)

@@ -6,6 +6,7 @@ to give the guided velocity in one pass, for the guidance that it is told. Last 
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from training import checkpoint
 from training.autoencoder import load_codec
 from training.flow import CONTROL_SHARE, Plan, begin, descend, draw_scale, save
 from training.flow_data import Examples, FlowData
@@ -31,18 +33,17 @@ RESCALED = 0.6
 def train(folder: Path, plan: Plan) -> None:
     """Distil for `plan.steps`, on from the last checkpoint of this phase if there is one."""
     # 1. Teacher and student begin as flow's running average.
-    state = begin(folder, plan, "guide.pt", average_of="flow.pt")
+    state = begin(folder, plan, "guide", average_of="flow")
     teacher = EmbeddedModel(folder / "embedded").to(plan.device).requires_grad_(False)
-    teacher.load_state_dict(
-        torch.load(folder / "flow.pt", weights_only=True, map_location=plan.device)["average"]
-    )
+    teacher.load_state_dict(checkpoint.load(folder / "flow", plan.device)["average"])
     codec = load_codec(folder / "codec.safetensors").to(plan.device)
     data = FlowData(folder / "scenes", state.model.tokenise, plan.device)
     weights = channel_weights(codec)
     rng = np.random.default_rng((6, state.step))
     torch.manual_seed(6 + state.step)
     log = Log(folder / "guide.csv", ("step", "loss_control", "loss_base"))
-    told: list[tuple[float, float]] = []
+    told: list[tuple[Tensor, Tensor]] = []
+    saved = time.monotonic()
     for _ in tqdm(range(state.step, plan.steps), desc="guide", unit="step"):
         # 2. One batch under control, one of the base alone, as in `flow`.
         losses = []
@@ -50,16 +51,17 @@ def train(folder: Path, plan: Plan) -> None:
             batch = data.draw(max(1, round(plan.batch * share)), rng)
             loss = _loss(state.model, teacher, data.empty, codec, batch, weights, scale, rng)
             (loss * share).backward()
-            losses.append(float(loss.detach()))
+            losses.append(loss.detach())
         told.append((losses[0], losses[1]))
         # 3. A step; tell, keep.
         descend(state, plan)
         if state.step % 50 == 0:
-            control, base = np.mean(told, axis=0)
+            control, base = np.mean([[float(one) for one in pair] for pair in told], axis=0)
             told.clear()
             log.row(step=state.step, loss_control=control, loss_base=base)
-        if state.step % plan.save_every == 0:
+        if time.monotonic() - saved > plan.save_every:
             save(folder, state, "guide")
+            saved = time.monotonic()
     save(folder, state, "guide")
 
 

@@ -106,7 +106,7 @@ def train(folder: Path, target: Path, minutes: float, device: str = "cpu", batch
     torch.manual_seed(4)
     rng = np.random.default_rng(4)
     batches = Shards(folder / "scenes", first=FIRST_SHARD).batches(batch_size, rng)
-    judge = (load(target).train() if _fits(target) else Judge()).to(device)
+    judge = _begin(target).to(device)
     matrices, rest = split(judge)
     optimisers = [Muon(matrices, lr=4e-3), torch.optim.AdamW(rest, lr=2e-3, weight_decay=0.0)]
     log = Log(folder / "judge.csv", ("seconds", "step", "loss", "iou", *ANSWERS))
@@ -130,12 +130,15 @@ def train(folder: Path, target: Path, minutes: float, device: str = "cpu", batch
     save_file({name: value.half().cpu().contiguous() for name, value in judge.state_dict().items()}, target)
 
 
-def _fits(path: Path) -> bool:
-    """Whether a judge is there, and asked the questions of today."""
-    if not path.exists():
-        return False
-    held = load_file(path)
-    return all(len(held.get(f"heads.{name}.bias", ())) == len(words) for name, words in ANSWERS.items())
+def _begin(path: Path) -> Judge:
+    """The judge that is there, as far as it was asked the questions of today."""
+    judge = Judge()
+    if path.exists():
+        wanted = judge.state_dict()
+        held = {name: value.float() for name, value in load_file(path).items() if name in wanted}
+        fitting = {name: value for name, value in held.items() if value.shape == wanted[name].shape}
+        judge.load_state_dict({**wanted, **fitting})
+    return judge
 
 
 def _loss(judge: Judge, batch: Batch, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:

@@ -212,7 +212,8 @@ class EmbeddedModel(nn.Module):
         """From token ids to velocity in float32, as training asks for it: in bfloat16 inside where there is a GPU."""
         kind = noisy.device.type
         with torch.autocast(kind, torch.bfloat16, enabled=kind == "cuda"):
-            return self(noisy, control, t, self.encode(*words), guidance, grid, scale).float()
+            velocity: Tensor = self(noisy, control, t, self.encode(*words), guidance, grid, scale)
+        return velocity.float()
 
     def save(self, folder: Path) -> None:
         """Write diffusers folders and the LoRA, keyed as FLUX.1-Depth-dev-lora's diffusers form is."""

@@ -15,7 +15,18 @@ from diffusers import AutoencoderKL
 from safetensors.torch import load_file
 from transformers import AutoTokenizer
 
-from training import autoencoder, depth_estimator, flow, guide, judge, parallel, plot, shipped, words
+from training import __main__ as command
+from training import (
+    autoencoder,
+    checkpoint,
+    depth_estimator,
+    flow,
+    guide,
+    judge,
+    parallel,
+    shipped,
+    words,
+)
 from training.captions import caption, from_left
 from training.dataset import FRAMES, Shards, render_shards, scenes_of
 from training.export import export
@@ -61,13 +72,21 @@ def test_every_phase_leaves_the_files_that_ship(run: Path) -> None:
 
 
 def test_a_phase_goes_on_from_its_checkpoint(run: Path) -> None:
-    before = torch.load(run / "flow.pt", weights_only=True)["step"]
+    before = int(checkpoint.load(run / "flow")["progress"]["step"])
     flow.train(run, replace(PLAN, steps=3))
-    assert torch.load(run / "flow.pt", weights_only=True)["step"] == before + 1
+    assert int(checkpoint.load(run / "flow")["progress"]["step"]) == before + 1
 
 
-def test_the_losses_of_all_phases_are_plotted(run: Path) -> None:
-    plot.draw(run, run / "losses.png")
+def test_no_file_of_a_checkpoint_is_too_large_for_any_channel(run: Path) -> None:
+    for phase in ("flow", "guide"):
+        files = list((run / phase).iterdir())
+        assert len(files) > 1
+        assert max(path.stat().st_size for path in files) < 16 * 2**20
+
+
+def test_the_losses_of_all_phases_are_plotted(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["training", "plot", "--folder", str(run)])
+    command.main()
     assert (run / "losses.png").stat().st_size > 1000
 
 
