@@ -66,7 +66,7 @@ class LoraNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         weight = self.base.weight if self.scale.off else self.lora_weight
-        return nn.functional.rms_norm(x, list(weight.shape), weight, self.base.eps)
+        return nn.functional.rms_norm(x, list(weight.shape), weight.to(x.dtype), self.base.eps)
 
 
 class Naming(nn.Module):

@@ -39,6 +39,7 @@ def draw(logs: Path, target: Path) -> None:
 
 
 def _read(path: Path) -> dict[str, list[float]]:
+    """Columns by name; a row from before a column was told has none of it."""
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
-    return {column: [float(row[column]) for row in rows] for column in (rows[0] if rows else ())}
+    return {column: [float(row[column] or "nan") for row in rows] for column in (rows[0] if rows else ())}
