@@ -36,7 +36,7 @@ from training.scenes import Scene, random_scene
 JUDGE = Path(__file__).parent / "judge.safetensors"
 SCALES = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
 GUIDANCES = (1.0, 3.5, 6.0)
-STEPS = (4, 8, 28)
+FEW_STEPS = (4, 8)
 FIRST_SEED = 7_000_000
 SIDE = 512
 WORDS = ("floor", "wall", "relief", "light", "style")
@@ -121,10 +121,11 @@ def main() -> None:
         for scale in (1.0, 0.0)
         for guidance in GUIDANCES
     }
-    tables["steps"] = {
+    few = {
         f"{steps} steps": session.examine_all(session.draw_all(f"{steps} steps", num_inference_steps=steps))
-        for steps in STEPS
+        for steps in FEW_STEPS
     }
+    tables["steps"] = {**few, f"{options.steps} steps": tables["scales"]["scale 1"]}
     # 4. What users bring.
     foreign, foreign_pictures = _foreign(session, options.steps)
     tables["foreign"] = foreign

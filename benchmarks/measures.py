@@ -22,7 +22,9 @@ LARGE = 0.01
 FOUND = 0.005
 # Within so many levels of 0 or 255 a value counts as burnt out.
 CLIPPED = 3
-SMALL_RENDER = 96
+# Sides of the renders that tell how a colour looks; an outline has its share of an object only in larger ones
+# (at 96 pixels 45% of outlined objects were named wrongly on true renders, at 320 none of 23).
+PLAIN_RENDER, STYLED_RENDER = 96, 320
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,8 @@ def named_colour(scene: Scene, index: int, truth_render: Render, picture: Array)
 @cache
 def _rendered_colours(scene: Scene, index: int, aspect: float) -> dict[str, tuple[float, ...]]:
     """The object's mean L*a*b* in each colour, from small renders of this very scene."""
-    width, height = round(SMALL_RENDER * max(1, aspect)), round(SMALL_RENDER / min(1, aspect))
+    side = PLAIN_RENDER if scene.style == "plain" else STYLED_RENDER
+    width, height = round(side * max(1, aspect)), round(side / min(1, aspect))
     colours = {}
     for colour in COLOURS:
         option = render(scene.recoloured(index, colour), width, height)

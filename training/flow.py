@@ -192,5 +192,7 @@ def save(folder: Path, state: State, name: str = "flow") -> None:
     current = {name: value.detach().clone() for name, value in state.model.state_dict().items()}
     state.model.load_state_dict(state.average)
     state.model.save(folder / "embedded")
-    draw_sheet(state.model, folder, folder / "sheets" / f"{name}-{state.step:06d}.png")
+    # Compiling the network once more, for a few pictures, would take longer than the pictures.
+    with torch.compiler.set_stance("force_eager"):
+        draw_sheet(state.model, folder, folder / "sheets" / f"{name}-{state.step:06d}.png")
     state.model.load_state_dict(current)

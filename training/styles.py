@@ -37,7 +37,7 @@ def _neon(colour: Tensor, lines: Tensor, unit: float, _seed: int) -> Tensor:
     peak = colour.amax(2, keepdim=True).clamp_min(0.35)
     vivid = (colour / peak) ** 2.2
     glow = _blur(lines * vivid, 5 * unit)
-    return 0.34 * colour**1.4 * colour.new_tensor([0.9, 0.8, 1.2]) + 0.7 * lines * vivid + glow
+    return 0.5 * colour**1.2 * colour.new_tensor([0.9, 0.8, 1.2]) + 0.7 * lines * vivid + glow
 
 
 def _watercolour(colour: Tensor, lines: Tensor, unit: float, seed: int) -> Tensor:
