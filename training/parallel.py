@@ -1,6 +1,6 @@
 """Several processes train as one: each draws batches of its own, and their gradients are averaged.
 
-On a busy CPU two processes of one thread outrun one process of two, whose threads wait for each other in every layer.
+On a busy CPU two processes of one thread wait for each other once a step, two threads of one process in every layer.
 Without a process group everything here does nothing, so a phase reads the same for one process.
 """
 
