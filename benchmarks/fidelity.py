@@ -1,4 +1,4 @@
-"""Does the picture follow the depth map and the words? Held-out scenes at control scales 0 to 2.
+"""Does the picture follow the depth map and the words? Held-out scenes at control scales 0 to 2, and what users bring.
 
     python -m benchmarks.fidelity [--scenes 24] [--steps 28] [--docs]
 
@@ -13,7 +13,9 @@ import json
 import os
 import platform
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,78 +25,137 @@ from rich.progress import track
 from rich.table import Table
 
 from benchmarks.fidelity_docs import write_docs
+from benchmarks.foreign import MAPS, PLAIN, PROMPTS
 from benchmarks.measures import Examiner, Figures
 from depthwright import Engine
+from depthwright.engine.fidelity import measure
 from training.captions import caption
 from training.render import Render, render
 from training.scenes import Scene, random_scene
 
 JUDGE = Path(__file__).parent / "judge.safetensors"
 SCALES = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
+GUIDANCES = (1.0, 3.5, 6.0)
+FEW_STEPS = (4, 8)
 FIRST_SEED = 7_000_000
 SIDE = 512
-COLUMNS = ("rmse", "correlation", "shuffled", "iou", "colour", "floor", "wall", "light")
+WORDS = ("floor", "wall", "relief", "light", "style")
+COLUMNS = ("rmse", "correlation", "shuffled", "iou", "colour", *WORDS, "matches", "clipped")
+
+Rows = dict[str, dict[str, float]]
+
+
+@dataclass
+class Session:
+    """The engine, the held-out scenes with their renders, and the seconds that pictures took."""
+
+    engine: Engine
+    scenes: list[Scene]
+    renders: list[Render]
+    examiner: Examiner
+    seconds: list[float] = field(default_factory=list)
+
+    def draw(self, prompt: str, depth: np.ndarray, seed: int, **parameters: float) -> np.ndarray:
+        """One picture of the engine; `depth` is float 0..1."""
+        started = time.perf_counter()
+        fields: dict[str, Any] = dict(parameters)
+        result = self.engine.generate(
+            prompt=prompt,
+            control_image=Image.fromarray((depth * 255).round().astype(np.uint8)),
+            size=f"{SIDE}*{SIDE}",
+            seed=seed,
+            **fields,
+        )
+        self.seconds.append(time.perf_counter() - started)
+        return np.asarray(result.images[0])
+
+    def draw_all(self, name: str, **parameters: float) -> list[np.ndarray]:
+        """A picture of every scene."""
+        pairs = list(zip(self.scenes, self.renders, strict=True))
+        return [
+            self.draw(caption(scene), truth.depth, scene.seed, **parameters)
+            for scene, truth in track(pairs, description=name)
+        ]
+
+    def examine_all(self, pictures: list[np.ndarray]) -> dict[str, float]:
+        """Every picture is measured in the same way."""
+        return summary(
+            [
+                self.examiner.examine(
+                    scene, truth, picture, self.renders[(index + 1) % len(self.renders)].depth
+                )
+                for index, (scene, truth, picture) in enumerate(
+                    zip(self.scenes, self.renders, pictures, strict=True)
+                )
+            ]
+        )
 
 
 def main() -> None:
     """Draw, measure, tell."""
     options = _options()
     torch.set_num_threads(options.threads)
-    engine = Engine.load(options.profile)
-    # 1. Scenes that no phase of training has seen, and their control images.
-    rng = np.random.default_rng(FIRST_SEED)
-    scenes = [random_scene(rng, seed=FIRST_SEED + index) for index in range(options.scenes)]
-    renders = [render(scene, SIDE, SIDE) for scene in scenes]
-    examiner = Examiner(
-        JUDGE, lambda picture: np.asarray(engine.depth(Image.fromarray(picture)), np.float32) / 255
-    )
-    rows: dict[str, list[Figures]] = {}
-    # 2. The ceilings.
+    session = _session(options)
+    # 1. The ceilings.
+    round_trips = [_round_trip(session.engine, truth) for truth in session.renders]
     pictures = {
-        "true renders": [r.rgb for r in renders],
-        "autoencoder alone": [_round_trip(engine, r) for r in renders],
+        "true renders": [truth.rgb for truth in session.renders],
+        "autoencoder alone": [picture for picture, _ in round_trips],
     }
-    # 3. The engine, scale by scale.
-    seconds: list[float] = []
+    # 2. The engine, scale by scale.
     for scale in SCALES:
         name = f"scale {scale:g}"
-        pictures[name] = []
-        for scene, truth in track(list(zip(scenes, renders, strict=True)), description=name):
-            started = time.perf_counter()
-            pictures[name].append(_generate(engine, scene, truth, scale, options.steps))
-            seconds.append(time.perf_counter() - started)
-    # 4. Every picture is measured in the same way.
-    for name, drawn in pictures.items():
-        rows[name] = [
-            examiner.examine(scene, truth, picture, renders[(index + 1) % len(renders)].depth)
-            for index, (scene, truth, picture) in enumerate(zip(scenes, renders, drawn, strict=True))
-        ]
-    # 5. Table, plot, sheet, JSON.
-    table = {name: summary(figures) for name, figures in rows.items()}
-    _print(table)
+        pictures[name] = session.draw_all(name, control_scale=scale, num_inference_steps=options.steps)
+    seconds = float(np.median(session.seconds))
+    tables = {"scales": {name: session.examine_all(drawn) for name, drawn in pictures.items()}}
+    # 3. Guidance, with control and without, and numbers of steps.
+    tables["guidance"] = {
+        f"guidance {guidance:g}, scale {scale:g}": session.examine_all(
+            session.draw_all(
+                f"guidance {guidance:g}",
+                guidance_scale=guidance,
+                control_scale=scale,
+                num_inference_steps=options.steps,
+            )
+        )
+        for scale in (1.0, 0.0)
+        for guidance in GUIDANCES
+    }
+    few = {
+        f"{steps} steps": session.examine_all(session.draw_all(f"{steps} steps", num_inference_steps=steps))
+        for steps in FEW_STEPS
+    }
+    tables["steps"] = {**few, f"{options.steps} steps": tables["scales"]["scale 1"]}
+    # 4. What users bring.
+    foreign, foreign_pictures = _foreign(session, options.steps)
+    tables["foreign"] = foreign
+    # 5. Tables, plot, sheets, JSON.
     facts = {
         "scenes": options.scenes,
         "steps": options.steps,
         "size": f"{SIDE}*{SIDE}",
-        "seconds_per_picture": round(float(np.median(seconds)), 2),
+        "seconds_per_picture": round(seconds, 2),
+        "autoencoder_psnr": round(float(np.mean([psnr for _, psnr in round_trips])), 1),
+        "objects": sum((truth.ids == index).mean() > 0.01 for truth in session.renders for index in range(4)),
         "hardware": hardware(options.threads),
-        "model_version": engine.model_version,
+        "model_version": session.engine.model_version,
     }
+    for name, table in tables.items():
+        _print(name, table)
     if options.docs:
-        write_docs(table, facts, scenes, renders, pictures)
-    print(json.dumps({**facts, "table": table}))
+        write_docs(tables, facts, session.scenes, session.renders, pictures, foreign_pictures, PLAIN)
+    print(json.dumps({**facts, "objects": int(facts["objects"]), "tables": tables}))
 
 
 def summary(figures: list[Figures]) -> dict[str, float]:
     """Means over pictures (over large objects for colour)."""
-    colours = [right for one in figures for right in one.colours]
     return {
-        "rmse": _mean([one.rmse for one in figures]),
-        "correlation": _mean([one.correlation for one in figures]),
-        "shuffled": _mean([one.shuffled for one in figures]),
-        "iou": _mean([one.iou for one in figures]),
-        "colour": _mean(colours),
-        **{name: _mean([one.attributes[name] for one in figures]) for name in ("floor", "wall", "light")},
+        **{
+            name: _mean([getattr(one, name) for one in figures])
+            for name in ("rmse", "correlation", "shuffled", "iou", "matches", "clipped")
+        },
+        "colour": _mean([right for one in figures for right in one.colours]),
+        **{name: _mean([one.attributes[name] for one in figures]) for name in WORDS},
     }
 
 
@@ -102,34 +163,51 @@ def _mean(values: list[float] | list[bool]) -> float:
     return round(float(np.mean(values)), 3) if values else float("nan")
 
 
-def _generate(engine: Engine, scene: Scene, truth: Render, scale: float, steps: int) -> np.ndarray:
-    result = engine.generate(
-        prompt=caption(scene),
-        control_image=Image.fromarray((truth.depth * 255).round().astype(np.uint8)),
-        control_scale=scale,
-        num_inference_steps=steps,
-        size=f"{SIDE}*{SIDE}",
-        seed=scene.seed,
+def _session(options: argparse.Namespace) -> Session:
+    engine = Engine.load(options.profile)
+    rng = np.random.default_rng(FIRST_SEED)
+    scenes = [random_scene(rng, seed=FIRST_SEED + index) for index in range(options.scenes)]
+    examiner = Examiner(
+        JUDGE, lambda picture: np.asarray(engine.depth(Image.fromarray(picture)), np.float32) / 255
     )
-    return np.asarray(result.images[0])
+    return Session(engine, scenes, [render(scene, SIDE, SIDE) for scene in scenes], examiner)
+
+
+def _foreign(session: Session, steps: int) -> tuple[Rows, list[tuple[str, np.ndarray, np.ndarray]]]:
+    """Depth maps of other makers with a plain prompt, our own with prompts of other worlds."""
+    cases = [(name, PLAIN, make(SIDE)) for name, make in MAPS.items()]
+    cases += [(prompt, prompt, session.renders[0].depth) for prompt in PROMPTS]
+    table: Rows = {}
+    pictures = []
+    for name, prompt, depth in cases:
+        picture = session.draw(prompt, depth, 1, num_inference_steps=steps)
+        fidelity = measure(depth, session.examiner.estimate_depth(picture))
+        table[name] = {
+            "rmse": round(fidelity.rmse, 1),
+            "correlation": round(fidelity.residual_correlation or 0, 2),
+        }
+        pictures.append((name, (depth * 255).astype(np.uint8)[..., None].repeat(3, -1), picture))
+    return table, pictures
 
 
 @torch.inference_mode()
-def _round_trip(engine: Engine, truth: Render) -> np.ndarray:
-    """The render at the model's native size through the autoencoder and back to the measured size."""
+def _round_trip(engine: Engine, truth: Render) -> tuple[np.ndarray, float]:
+    """The render at the model's native size through the autoencoder and back to the measured size, and the PSNR."""
     native = Image.fromarray(truth.rgb).resize((256, 256), Image.Resampling.LANCZOS)
     vae = engine.components.vae
     pixels = torch.from_numpy(np.asarray(native).copy()).permute(2, 0, 1)[None].to(vae.dtype) / 127.5 - 1
-    decoded = vae.decode(vae.encode(pixels).latent_dist.mode()).sample[0]
-    back = ((decoded.float().clamp(-1, 1) + 1) * 127.5).round().byte().permute(1, 2, 0).numpy()
-    return np.asarray(Image.fromarray(back).resize((SIDE, SIDE), Image.Resampling.LANCZOS))
+    decoded = vae.decode(vae.encode(pixels).latent_dist.mode()).sample
+    psnr = float(-10 * torch.log10((decoded.clamp(-1, 1) - pixels).float().square().mean() / 4))
+    back = ((decoded[0].float().clamp(-1, 1) + 1) * 127.5).round().byte().permute(1, 2, 0).numpy()
+    return np.asarray(Image.fromarray(back).resize((SIDE, SIDE), Image.Resampling.LANCZOS)), psnr
 
 
-def _print(table: dict[str, dict[str, float]]) -> None:
-    shown = Table("picture", *COLUMNS, title="Fidelity on held-out scenes")
+def _print(title: str, table: Rows) -> None:
+    columns = [column for column in COLUMNS if column in next(iter(table.values()))]
+    shown = Table(title, *columns, title=f"Fidelity: {title}")
     for name, row in table.items():
-        shown.add_row(name, *(f"{row[column]:.2f}" for column in COLUMNS))
-    Console(width=100).print(shown)
+        shown.add_row(name[:40], *(f"{row[column]:.2f}" for column in columns))
+    Console(width=140).print(shown)
 
 
 def hardware(threads: int) -> str:

@@ -1,6 +1,7 @@
-"""`python -m training PHASE`: scenes, words, autoencoder, flow, depth, judge, export; `all` runs them in this order.
+"""`python -m training PHASE`: scenes, words, autoencoder, flow, guide, depth, judge, plot, export; `all` runs them all.
 
-Every phase goes on from what its folder already holds, on a CPU or a GPU; `--minutes` is what it may take.
+Every phase goes on from what its folder already holds, on a CPU or a GPU. `flow` and `guide` end by steps, which are
+the same on a slow machine, the other phases by `--minutes`. `--from-shipped` begins with the model that ships.
 """
 
 from __future__ import annotations
@@ -8,12 +9,18 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
+if TYPE_CHECKING:
+    from training.flow import Plan
+
 OUT = Path(__file__).parent / "out"
 EMBEDDED = Path(__file__).parents[1] / "src" / "depthwright" / "engine" / "embedded"
-MINUTES = {"autoencoder": 40.0, "flow": 90.0, "depth": 20.0, "judge": 12.0}
+MINUTES = {"autoencoder": 40.0, "depth": 20.0, "judge": 12.0}
+STEPS = {"flow": 6000, "guide": 600}
+BATCH = {"autoencoder": 8, "flow": 40, "guide": 40, "depth": 8, "judge": 16}
 JUDGE = Path(__file__).parents[1] / "benchmarks" / "judge.safetensors"
 HELD_OUT = 90_000
 
@@ -27,11 +34,31 @@ def main() -> None:
     )
     parser.add_argument("--target", type=Path, default=EMBEDDED, help="where `export` writes the model")
     parser.add_argument("--minutes", type=float, help="time for a training phase")
+    parser.add_argument("--steps", type=int, help="where `flow` or `guide` ends, earlier runs counted")
+    parser.add_argument(
+        "--decay", type=int, help="steps at the end over which the rate falls (default: a third)"
+    )
+    parser.add_argument("--batch", type=int, help="samples a step, in each process")
+    parser.add_argument(
+        "--rate", type=float, default=1.0, help="factor on the learning rates of `flow` and `guide`"
+    )
+    parser.add_argument(
+        "--compile", action="store_true", help="compile the transformer's blocks (needs a C++ compiler)"
+    )
+    parser.add_argument("--from-shipped", action="store_true", help="begin with the model that ships")
     parser.add_argument("--shards", type=int, default=120, help="shards of 128 scenes to render")
+    parser.add_argument(
+        "--workers", type=int, default=1, help="processes of one thread that render, or train `flow` as one"
+    )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    torch.set_float32_matmul_precision("high")
+    if options.from_shipped:
+        from training.shipped import unpack
+
+        unpack(EMBEDDED, options.folder)
     for phase in PHASES if options.phase == "all" else [options.phase]:
         PHASES[phase](options)
 
@@ -40,36 +67,65 @@ def scenes(options: argparse.Namespace) -> None:
     """Render the training scenes, and a few that no phase ever trains on."""
     from training.dataset import render_shards
 
-    render_shards(options.folder / "scenes", 0, options.shards, options.device)
-    render_shards(options.folder / "heldout", HELD_OUT, 6, options.device)
+    render_shards(options.folder / "scenes", 0, options.shards, options.device, options.workers)
+    render_shards(options.folder / "heldout", HELD_OUT, 6, options.device, options.workers)
 
 
 def words(options: argparse.Namespace) -> None:
-    """Build the tokenizers."""
+    """Build the tokenizers; those of a run under way stay, since its weights know them."""
     from training.words import build
 
-    build(options.folder / "embedded")
+    if not (options.folder / "embedded" / "tokenizer").exists():
+        build(options.folder / "embedded")
 
 
 def autoencoder(options: argparse.Namespace) -> None:
     """Fit the encoder, train the decoder."""
     from training.autoencoder import train
 
-    train(options.folder, options.minutes or MINUTES["autoencoder"], options.device)
+    minutes = options.minutes or MINUTES["autoencoder"]
+    train(options.folder, minutes, options.device, _batch(options, "autoencoder"))
 
 
 def flow(options: argparse.Namespace) -> None:
     """Train transformer, text encoders and control LoRA."""
     from training.flow import train
+    from training.parallel import launch
 
-    train(options.folder, options.minutes or MINUTES["flow"], options.device)
+    launch(train, options.workers, options.folder, _plan(options, "flow"))
+
+
+def guide(options: argparse.Namespace) -> None:
+    """Distil classifier-free guidance into the guidance that the model is told."""
+    from training.guide import train
+
+    train(options.folder, _plan(options, "guide"))
+
+
+def _batch(options: argparse.Namespace, phase: str) -> int:
+    return int(options.batch or BATCH[phase])
+
+
+def _plan(options: argparse.Namespace, phase: str) -> Plan:
+    from training.flow import Plan
+
+    steps = options.steps or STEPS[phase]
+    return Plan(
+        steps=steps,
+        decay=options.decay or steps // 3,
+        batch=_batch(options, phase),
+        rate=options.rate,
+        shipped=EMBEDDED if options.from_shipped else None,
+        compiled=options.compile,
+        device=options.device,
+    )
 
 
 def depth(options: argparse.Namespace) -> None:
     """Train the depth estimator."""
     from training.depth_estimator import train
 
-    train(options.folder, options.minutes or MINUTES["depth"], options.device)
+    train(options.folder, options.minutes or MINUTES["depth"], options.device, _batch(options, "depth"))
 
 
 def judge(options: argparse.Namespace) -> None:
@@ -80,7 +136,16 @@ def judge(options: argparse.Namespace) -> None:
         options.folder,
         JUDGE if options.target == EMBEDDED else options.target / JUDGE.name,
         options.minutes or MINUTES["judge"],
+        options.device,
+        _batch(options, "judge"),
     )
+
+
+def plot(options: argparse.Namespace) -> None:
+    """Draw the losses of all phases."""
+    from training.plot import draw
+
+    draw(options.folder, options.folder / "losses.png")
 
 
 def export(options: argparse.Namespace) -> None:
@@ -97,8 +162,10 @@ PHASES: dict[str, Callable[[argparse.Namespace], None]] = {
     "words": words,
     "autoencoder": autoencoder,
     "flow": flow,
+    "guide": guide,
     "depth": depth,
     "judge": judge,
+    "plot": plot,
     "export": export,
 }
 

@@ -92,9 +92,9 @@ def train(folder: Path, minutes: float, device: str = "cpu", batch_size: int = 8
             log.row(seconds=round(spent), step=step, loss=float(loss.detach()), psnr=psnr)
             bar.set_postfix(step=step, psnr=f"{psnr:.1f}")
         if step % 200 == 0:
-            _keep(average, folder / "decoder.safetensors")
+            keep(average, folder / "decoder.safetensors")
         bar.update(round(spent) - bar.n)
-    _keep(average, folder / "decoder.safetensors")
+    keep(average, folder / "decoder.safetensors")
     decoder.load_state_dict(average)
     vae.to("cpu").save_pretrained(folder / "embedded" / "vae")
 
@@ -136,7 +136,8 @@ def _set_rates(optimisers: list[torch.optim.Optimizer], rate: float) -> None:
             group["lr"] = group.setdefault("initial_lr", group["lr"]) * rate
 
 
-def _keep(weights: dict[str, Tensor], path: Path) -> None:
+def keep(weights: dict[str, Tensor], path: Path) -> None:
+    """Write weights as they are."""
     save_file({name: value.contiguous() for name, value in weights.items()}, path)
 
 

@@ -6,10 +6,14 @@ A shard keeps pixels only; its scenes are drawn again from its seed, so captions
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
+import torch
 from tqdm import tqdm
 
 from training.captions import caption
@@ -35,24 +39,39 @@ def scenes_of(seed: int, frame: tuple[int, int], count: int = SHARD) -> list[Sce
     return [random_scene(rng, frame[0] / frame[1], seed=seed * SHARD + index) for index in range(count)]
 
 
-def render_shards(folder: Path, first: int, count: int, device: str = "cpu") -> None:
+def render_shards(folder: Path, first: int, count: int, device: str = "cpu", workers: int = 1) -> None:
     """Render shards `first` .. `first + count - 1`; those already there are kept."""
     folder.mkdir(parents=True, exist_ok=True)
-    for seed in tqdm(range(first, first + count), desc="scenes", unit="shard"):
-        frame = _frame_of(seed)
-        path = folder / f"{seed:05d}-{frame[0]}x{frame[1]}.npz"
-        if path.exists():
-            continue
-        renders = [render(scene, *frame, device=device) for scene in scenes_of(seed, frame)]
-        partial = path.with_suffix(".part")
-        with partial.open("wb") as file:
-            np.savez(
-                file,
-                rgb=np.stack([r.rgb for r in renders]),
-                depth=np.stack([(r.depth * 255).round().astype(np.uint8) for r in renders]),
-                ids=np.stack([r.ids for r in renders]),
-            )
-        partial.replace(path)
+    seeds = range(first, first + count)
+    if workers == 1:
+        for seed in tqdm(seeds, desc="scenes", unit="shard"):
+            _render_shard(folder, seed, device)
+        return
+    # Fresh processes: a forked one could not use the GPU.
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_alone) as pool:
+        done = pool.map(partial(_render_shard, folder, device=device), seeds)
+        list(tqdm(done, desc="scenes", unit="shard", total=count))
+
+
+def _alone() -> None:
+    torch.set_num_threads(1)
+
+
+def _render_shard(folder: Path, seed: int, device: str) -> None:
+    frame = _frame_of(seed)
+    path = folder / f"{seed:05d}-{frame[0]}x{frame[1]}.npz"
+    if path.exists():
+        return
+    renders = [render(scene, *frame, device=device) for scene in scenes_of(seed, frame)]
+    unfinished = path.with_suffix(".part")
+    with unfinished.open("wb") as file:
+        np.savez(
+            file,
+            rgb=np.stack([r.rgb for r in renders]),
+            depth=np.stack([(r.depth * 255).round().astype(np.uint8) for r in renders]),
+            ids=np.stack([r.ids for r in renders]),
+        )
+    unfinished.replace(path)
 
 
 def _frame_of(seed: int) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""Phase `judge`: a network that only measures: it finds objects, and names floor, wall and light.
+"""Phase `judge`: a network that only measures: it finds objects, and names floor, wall, relief, light and style.
 
 Trained on renders, never shown a generated picture, never shipped in the package: `benchmarks/fidelity.py` reads it.
 """
@@ -19,9 +19,15 @@ from tqdm import tqdm
 from training.dataset import Batch, Shards
 from training.log import Log
 from training.muon import Muon, split
-from training.scenes import FLOORS, LIGHTS, WALLS, Scene
+from training.scenes import FLOORS, LIGHTS, RELIEFS, STYLES, WALLS, Scene
 
-ANSWERS = {"floor": tuple(FLOORS), "wall": ("none", *WALLS), "light": tuple(LIGHTS)}
+ANSWERS = {
+    "floor": tuple(FLOORS),
+    "wall": ("none", *WALLS),
+    "relief": ("none", *RELIEFS),
+    "light": tuple(LIGHTS),
+    "style": STYLES,
+}
 SIDE = 128
 FIRST_SHARD = 60  # the depth estimator learns from those before
 WIDTHS = (24, 32, 48, 64)
@@ -29,7 +35,13 @@ WIDTHS = (24, 32, 48, 64)
 
 def truth(scene: Scene) -> dict[str, str]:
     """What a scene's picture should be recognised as."""
-    return {"floor": scene.floor, "wall": scene.wall or "none", "light": scene.light}
+    return {
+        "floor": scene.floor,
+        "wall": scene.wall or "none",
+        "relief": scene.relief or "none",
+        "light": scene.light,
+        "style": scene.style,
+    }
 
 
 class _Block(nn.Module):
@@ -89,15 +101,15 @@ def prepare(rgb: np.ndarray) -> Tensor:
     return functional.interpolate(pictures, size, mode="bilinear", antialias=True)
 
 
-def train(folder: Path, target: Path, minutes: float, batch_size: int = 16) -> None:
+def train(folder: Path, target: Path, minutes: float, device: str = "cpu", batch_size: int = 16) -> None:
     """Train for the given time, on from `target` if it is there, and write the judge to it in half precision."""
     torch.manual_seed(4)
     rng = np.random.default_rng(4)
     batches = Shards(folder / "scenes", first=FIRST_SHARD).batches(batch_size, rng)
-    judge = load(target).train() if target.exists() else Judge()
+    judge = _begin(target).to(device)
     matrices, rest = split(judge)
     optimisers = [Muon(matrices, lr=4e-3), torch.optim.AdamW(rest, lr=2e-3, weight_decay=0.0)]
-    log = Log(folder / "judge.csv", ("seconds", "step", "loss", "iou", "floor", "wall", "light"))
+    log = Log(folder / "judge.csv", ("seconds", "step", "loss", "iou", *ANSWERS))
     start, step = time.monotonic(), 0
     bar = tqdm(total=round(minutes * 60), desc="judge", unit="s")
     while (spent := time.monotonic() - start) < minutes * 60:
@@ -115,22 +127,34 @@ def train(folder: Path, target: Path, minutes: float, batch_size: int = 16) -> N
             bar.set_postfix(step=step, **{name: f"{value:.2f}" for name, value in figures.items()})
         bar.update(round(spent) - bar.n)
     target.parent.mkdir(parents=True, exist_ok=True)
-    save_file({name: value.half().contiguous() for name, value in judge.state_dict().items()}, target)
+    save_file({name: value.half().cpu().contiguous() for name, value in judge.state_dict().items()}, target)
+
+
+def _begin(path: Path) -> Judge:
+    """The judge that is there, as far as it was asked the questions of today."""
+    judge = Judge()
+    if path.exists():
+        wanted = judge.state_dict()
+        held = {name: value.float() for name, value in load_file(path).items() if name in wanted}
+        fitting = {name: value for name, value in held.items() if value.shape == wanted[name].shape}
+        judge.load_state_dict({**wanted, **fitting})
+    return judge
 
 
 def _loss(judge: Judge, batch: Batch, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
-    pictures = prepare(batch.rgb)
+    device = next(judge.parameters()).device
+    pictures = prepare(batch.rgb).to(device)
     blurred = functional.avg_pool2d(functional.pad(pictures, (1, 1, 1, 1), mode="reflect"), 3, stride=1)
-    soft = torch.from_numpy(rng.uniform(0, 1, (len(pictures), 1, 1, 1)).astype(np.float32))
+    soft = torch.from_numpy(rng.uniform(0, 1, (len(pictures), 1, 1, 1)).astype(np.float32)).to(device)
     pictures = torch.lerp(pictures, blurred, soft) + 0.03 * torch.randn_like(pictures)
-    things = torch.from_numpy(batch.ids >= 0).float()[:, None]
+    things = torch.from_numpy(batch.ids >= 0).to(device).float()[:, None]
     things = functional.interpolate(things, pictures.shape[2:], mode="area")[:, 0]
     mask, scores = judge(pictures)
     loss = functional.binary_cross_entropy_with_logits(mask, things)
     both, either = ((mask > 0) & (things > 0.5)).sum(), ((mask > 0) | (things > 0.5)).sum()
     figures = {"iou": float(both / either.clamp_min(1))}
     for name, words in ANSWERS.items():
-        right = torch.tensor([words.index(truth(scene)[name]) for scene in batch.scenes])
+        right = torch.tensor([words.index(truth(scene)[name]) for scene in batch.scenes], device=device)
         loss = loss + 0.2 * functional.cross_entropy(scores[name], right)
         figures[name] = float((scores[name].argmax(1) == right).float().mean())
     return loss, figures

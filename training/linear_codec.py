@@ -100,9 +100,8 @@ def install(codec: LinearCodec, vae: AutoencoderKL) -> None:
     entrance = encoder.down_blocks[last].resnets[0].conv_shortcut
     entrance.weight.zero_()
     spread = CONSTANT * (2 / width) ** 0.5
-    for latent in range(len(codec.mean)):
-        group, place = divmod(latent, per_group)
-        for sign, channel in ((1.0, group * width + 2 * place), (-1.0, group * width + 2 * place + 1)):
+    for latent, row in enumerate(_entrances(encoder.conv_norm_out, len(codec.mean))):
+        for sign, channel in ((1.0, row), (-1.0, row + 1)):
             entrance.weight[channel, latent, 0, 0] = sign / codec.spread[latent]
             entrance.bias[channel] = -sign * codec.mean[latent] / codec.spread[latent]
             encoder.conv_out.weight[latent, channel, 1, 1] = sign * spread
@@ -112,6 +111,28 @@ def install(codec: LinearCodec, vae: AutoencoderKL) -> None:
     encoder.conv_norm_out.weight.fill_(1.0)
     # The posterior's log-variance: as good as none.
     encoder.conv_out.bias[len(codec.mean) :] = -30.0
+
+
+@torch.no_grad()
+def read(vae: AutoencoderKL) -> LinearCodec:
+    """The codec that `install` wrote into an autoencoder."""
+    encoder = vae.encoder
+    levels: list[Tensor] = []
+    channels = 3
+    for kept, block in zip(KEPT, encoder.down_blocks, strict=False):
+        kernel = block.downsamplers[0].conv.weight[:kept, :channels, :2, :2]
+        levels.append(kernel.permute(0, 2, 3, 1).reshape(kept, 4 * channels).clone())
+        channels = kept
+    entrance = encoder.down_blocks[-1].resnets[0].conv_shortcut
+    rows = _entrances(encoder.conv_norm_out, KEPT[-1])
+    spread = torch.stack([1 / entrance.weight[row, latent, 0, 0] for latent, row in enumerate(rows)])
+    return LinearCodec(tuple(levels), -entrance.bias[rows] * spread, spread)
+
+
+def _entrances(norm: torch.nn.GroupNorm, latents: int) -> list[int]:
+    """The channel that holds +latent, for each latent; the next one holds -latent."""
+    width, per_group = norm.num_channels // norm.num_groups, latents // norm.num_groups
+    return [latent // per_group * width + 2 * (latent % per_group) for latent in range(latents)]
 
 
 def _identity(weight: Tensor, channels: int) -> None:

@@ -6,6 +6,7 @@ the noise. The base learns from both, the LoRA only what depth adds, so it stays
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -23,9 +24,17 @@ RANK = 48
 
 
 class Scale:
-    """The control scale of the batch under way, shared by all layers of one network under training."""
+    """The control scale of the batch under way, shared by all layers of one network under training.
 
-    value = 0.0
+    A tensor, so that a compiled network is the same for all scales but 0, where it is another one.
+    """
+
+    def __init__(self) -> None:
+        self.off, self.value = True, torch.zeros(())
+
+    def set(self, scale: float, device: torch.device) -> None:
+        """For the forward passes to come."""
+        self.off, self.value = scale == 0, torch.tensor(scale, device=device)
 
 
 class LoraLinear(nn.Module):
@@ -40,7 +49,7 @@ class LoraLinear(nn.Module):
         self.lora_bias = nn.Parameter(torch.zeros(base.out_features))
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.scale.value == 0:
+        if self.scale.off:
             return nn.functional.linear(x, self.base.weight, self.base.bias)
         weight = nn.functional.pad(self.base.weight, (0, self.extra_inputs))
         weight = weight + self.scale.value * (self.lora_B @ self.lora_A)
@@ -56,33 +65,31 @@ class LoraNorm(nn.Module):
         self.lora_weight = nn.Parameter(base.weight.detach().clone())
 
     def forward(self, x: Tensor) -> Tensor:
-        weight = self.base.weight if self.scale.value == 0 else self.lora_weight
-        return nn.functional.rms_norm(x, list(weight.shape), weight, self.base.eps)
+        weight = self.base.weight if self.scale.off else self.lora_weight
+        return nn.functional.rms_norm(x, list(weight.shape), weight.to(x.dtype), self.base.eps)
 
 
 class Naming(nn.Module):
-    """Names the colour and shape that each picture token shows, from the states of a late block. Never shipped.
+    """Names the colour and shape that each picture token shows, from the states of the last block. Never shipped.
 
     Velocity alone teaches slowly which word belongs to which shape: a wrong colour costs little beside texture. This
     head asks for it outright, so the blocks before it learn to bind words to places (as representation alignment does).
     """
 
-    BLOCK = 2
-
     def __init__(self, transformer: FluxTransformer2DModel) -> None:
         super().__init__()
         self.heads = nn.Linear(WIDTH, len(COLOURS) + len(SHAPES))
         self.states: Tensor | None = None
-        transformer.single_transformer_blocks[self.BLOCK].register_forward_hook(self._keep)
+        transformer.norm_out.register_forward_pre_hook(self._keep)
 
-    def _keep(self, _block: nn.Module, _inputs: object, output: tuple[Tensor, Tensor]) -> None:
-        self.states = output[1]
+    def _keep(self, _norm: nn.Module, inputs: tuple[Tensor, Tensor]) -> None:
+        self.states = inputs[0]
 
     def loss(self, colours: Tensor, shapes: Tensor) -> Tensor:
         """Mean cross-entropy over the tokens that show a thing; targets [B, N] are -1 where none does."""
         states, self.states = self.states, None
         assert states is not None, "the transformer has not run"
-        logits = self.heads(nn.functional.layer_norm(states, (WIDTH,))).flatten(0, 1)
+        logits = self.heads(nn.functional.layer_norm(states.float(), (WIDTH,))).flatten(0, 1)
         parts = logits.split((len(COLOURS), len(SHAPES)), 1)
         losses = [
             nn.functional.cross_entropy(part, target.flatten(), ignore_index=-1, reduction="sum")
@@ -141,17 +148,25 @@ class EmbeddedModel(nn.Module):
         _wrap(self.transformer, self.scale)
         self.naming = Naming(self.transformer)
 
-    def text(self, captions: list[str]) -> tuple[Tensor, Tensor]:
-        """Captions -> (T5 states [B, 40, 128], CLIP pooled [B, 128]), tokenised just as FLUX pipelines do."""
+    def tokenise(self, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Captions -> token ids of T5 [B, 40] and CLIP [B, 48], padded as FLUX pipelines do: T5 sees its padding."""
+        t5, clip = (
+            tokenizer(
+                list(captions), padding="max_length", max_length=length, truncation=True, return_tensors="pt"
+            ).input_ids
+            for tokenizer, length in ((self.tokenizer_2, T5_LENGTH), (self.tokenizer, CLIP_LENGTH))
+        )
+        return t5, clip
+
+    def encode(self, t5: Tensor, clip: Tensor) -> tuple[Tensor, Tensor]:
+        """Token ids -> (T5 states [B, 40, 128], CLIP pooled [B, 128])."""
+        return self.text_encoder_2(t5).last_hidden_state, self.text_encoder(clip).pooler_output
+
+    def text(self, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Captions -> (T5 states, CLIP pooled)."""
         device = self.text_encoder.device
-        clip = self.tokenizer(
-            captions, padding="max_length", max_length=CLIP_LENGTH, truncation=True, return_tensors="pt"
-        )
-        t5 = self.tokenizer_2(
-            captions, padding="max_length", max_length=T5_LENGTH, truncation=True, return_tensors="pt"
-        )
-        pooled = self.text_encoder(clip.input_ids.to(device)).pooler_output
-        return self.text_encoder_2(t5.input_ids.to(device)).last_hidden_state, pooled
+        t5, clip = self.tokenise(captions)
+        return self.encode(t5.to(device), clip.to(device))
 
     def forward(
         self,
@@ -164,7 +179,7 @@ class EmbeddedModel(nn.Module):
         scale: float,
     ) -> Tensor:
         """Velocity [B, N, 128] at time t (1 = noise); control tokens are needed where scale > 0."""
-        self.scale.value = scale
+        self.scale.set(scale, tokens.device)
         if scale > 0:
             assert control is not None
             tokens = torch.cat((tokens, control), 2)
@@ -183,6 +198,22 @@ class EmbeddedModel(nn.Module):
             return_dict=False,
         )[0]
         return velocity
+
+    def velocity(
+        self,
+        noisy: Tensor,
+        control: Tensor | None,
+        t: Tensor,
+        words: tuple[Tensor, Tensor],
+        guidance: Tensor,
+        grid: tuple[int, int],
+        scale: float,
+    ) -> Tensor:
+        """From token ids to velocity in float32, as training asks for it: in bfloat16 inside where there is a GPU."""
+        kind = noisy.device.type
+        with torch.autocast(kind, torch.bfloat16, enabled=kind == "cuda"):
+            velocity: Tensor = self(noisy, control, t, self.encode(*words), guidance, grid, scale)
+        return velocity.float()
 
     def save(self, folder: Path) -> None:
         """Write diffusers folders and the LoRA, keyed as FLUX.1-Depth-dev-lora's diffusers form is."""

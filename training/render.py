@@ -9,11 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from training import landscape, styles
 from training.scenes import COLOURS, LIGHTS, Camera, Scene
 from training.shapes import FAR, Hit, intersect
 from training.surfaces import floor_colour, sky_colour, wall_colour
 
-FLOOR, WALL, SKY = -1, -2, -3
+FLOOR, WALL, SKY, RELIEF = -1, -2, -3, -4
 SUBSAMPLES = ((-0.375, -0.125), (-0.125, 0.375), (0.125, -0.375), (0.375, 0.125))
 
 
@@ -34,7 +35,7 @@ class Render:
 
 @torch.inference_mode()
 def render(scene: Scene, width: int, height: int, device: str = "cpu") -> Render:
-    """Cast one ray a pixel, then four more wherever neighbours differ (that is where stairs would show)."""
+    """Cast one ray a pixel, then four more wherever neighbours differ (where stairs would show); then the style."""
     rows, columns = torch.meshgrid(
         torch.arange(height, device=device) + 0.5, torch.arange(width, device=device) + 0.5, indexing="ij"
     )
@@ -44,8 +45,15 @@ def render(scene: Scene, width: int, height: int, device: str = "cpu") -> Render
     if len(rough):
         shots = [_trace(scene, u[rough] + du, v[rough] + dv, width, height)[0] for du, dv in SUBSAMPLES]
         colour[rough] = torch.stack(shots).mean(0)
+    drawn = styles.draw(
+        scene.style,
+        colour.view(height, width, 3),
+        disparity.view(height, width),
+        ids.view(height, width),
+        scene.seed,
+    )
     return Render(
-        (colour.view(height, width, 3) * 255).round().to(torch.uint8).cpu().numpy(),
+        (drawn * 255).round().to(torch.uint8).cpu().numpy(),
         disparity.view(height, width).cpu().numpy(),
         ids.view(height, width).to(torch.int8).cpu().numpy(),
     )
@@ -88,6 +96,9 @@ def _trace(scene: Scene, u: Tensor, v: Tensor, width: int, height: int) -> tuple
     )
     radiance = radiance + _gloss(scene, direction, normal, ids, sun, facing)
     radiance = torch.where((ids == SKY)[:, None], sky_colour(light, direction, sun), radiance)
+    if light.haze:
+        clear = torch.exp(-light.haze * t.clamp(max=100.0))[:, None]
+        radiance = torch.lerp(albedo.new_tensor(light.horizon).expand_as(radiance), radiance, clear)
     # 5. Display values and disparity along the camera's axis.
     colour = radiance.clamp(0, 1) ** (1 / 2.2)
     disparity = torch.where(ids == SKY, 0.0, 1.0 / (t * (direction @ forward)).clamp_min(0.1))
@@ -122,6 +133,8 @@ def _nearest(scene: Scene, origin: Tensor, direction: Tensor) -> tuple[Tensor, T
         if scene.side_walls:
             offer(_plane(origin, direction, 0, -scene.side_walls, 1.0), WALL)
             offer(_plane(origin, direction, 0, scene.side_walls, -1.0), WALL)
+    elif scene.relief:
+        offer(landscape.meet(scene, origin, direction), RELIEF)
     for index, thing in enumerate(scene.things):
         offer(intersect(thing, origin, direction), index)
     return best, normal, ids
@@ -143,6 +156,9 @@ def _albedo(scene: Scene, point: Tensor, ids: Tensor) -> Tensor:
         wall = (ids == WALL).nonzero()[:, 0]
         across = point[wall, 0] + point[wall, 2]
         albedo[wall] = wall_colour(scene.wall, across, point[wall, 1], scene.seed)
+    elif scene.relief:
+        far = ids == RELIEF
+        albedo[far] = landscape.relief_colour(scene, point[far])
     for index, thing in enumerate(scene.things):
         albedo[ids == index] = albedo.new_tensor(COLOURS[thing.colour])
     return albedo

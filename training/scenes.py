@@ -30,6 +30,7 @@ COLOURS: dict[str, Rgb] = {
 }
 
 SHAPES = ("sphere", "cube", "cylinder", "cone", "pyramid", "capsule")
+MOST_THINGS = 4
 FLOORS = ("wood", "checkered", "tiles", "grass", "sand", "snow")
 WALLS: dict[str, Rgb] = {
     "white": (0.80, 0.80, 0.78),
@@ -39,17 +40,20 @@ WALLS: dict[str, Rgb] = {
     "yellow": (0.78, 0.62, 0.25),
     "pink": (0.80, 0.46, 0.50),
 }
+RELIEFS = ("hills", "mountains", "trees")
+STYLES = ("plain", "sketch", "neon", "watercolour")
 
 
 @dataclass(frozen=True)
 class Light:
-    """A sun and an ambient term, in linear light; `top` and `horizon` colour the sky."""
+    """A sun and an ambient term, in linear light; `top` and `horizon` colour the sky; `haze` fades a metre's share."""
 
     sun: Rgb
     ambient: Rgb
     top: Rgb
     horizon: Rgb
     elevation: tuple[float, float]
+    haze: float = 0.0
 
 
 LIGHTS: dict[str, Light] = {
@@ -62,6 +66,9 @@ LIGHTS: dict[str, Light] = {
         (0.22, 0.22, 0.23), (0.56, 0.58, 0.60), (0.48, 0.52, 0.56), (0.72, 0.74, 0.76), (50, 75)
     ),
     "studio": Light((0.62, 0.60, 0.57), (0.52, 0.51, 0.50), (0.86, 0.86, 0.85), (0.62, 0.62, 0.62), (45, 70)),
+    "fog": Light(
+        (0.10, 0.10, 0.10), (0.52, 0.54, 0.56), (0.66, 0.68, 0.70), (0.66, 0.68, 0.70), (50, 75), 0.07
+    ),
 }
 
 
@@ -90,7 +97,10 @@ class Camera:
 
 @dataclass(frozen=True)
 class Scene:
-    """All that renderer and captions need. `wall` None means open air; `wall_z` is the back wall's distance."""
+    """All that renderer and captions need. `wall` None means open air; `wall_z` is the back wall's distance.
+
+    `relief` is what stands at the horizon of an open scene; `style` is how the finished picture is drawn.
+    """
 
     things: tuple[Thing, ...]
     floor: str
@@ -102,6 +112,8 @@ class Scene:
     sun_elevation: float
     camera: Camera
     seed: int
+    relief: str | None = None
+    style: str = "plain"
 
     def recoloured(self, index: int, colour: str) -> Scene:
         """The same scene with one object in another colour: the oracle of the colour measure."""
@@ -122,12 +134,14 @@ def random_scene(rng: np.random.Generator, aspect: float = 1.0, seed: int = 0) -
         fov=float(rng.uniform(0.72, 0.98)),
     )
     indoors = bool(rng.random() < 0.5)
-    lights = ("day", "sunset", "night", "studio") if indoors else ("day", "sunset", "night", "overcast")
-    light = str(rng.choice(lights, p=(0.25, 0.2, 0.2, 0.35) if indoors else (0.35, 0.25, 0.2, 0.2)))
+    lights = (
+        ("day", "sunset", "night", "studio") if indoors else ("day", "sunset", "night", "overcast", "fog")
+    )
+    light = str(rng.choice(lights, p=(0.25, 0.2, 0.2, 0.35) if indoors else (0.3, 0.22, 0.16, 0.16, 0.16)))
     floors: tuple[str, ...] = ("wood", "checkered", "tiles") if indoors else ("grass", "sand", "snow")
     if rng.random() < 0.25:
         floors = FLOORS
-    things = _random_things(rng, camera, aspect, count=int(rng.choice((1, 2, 3), p=(0.5, 0.33, 0.17))))
+    things = _random_things(rng, camera, aspect, count=int(rng.choice((1, 2, 3, 4), p=(0.3, 0.3, 0.2, 0.2))))
     low, high = LIGHTS[light].elevation
     return Scene(
         things=things,
@@ -140,6 +154,8 @@ def random_scene(rng: np.random.Generator, aspect: float = 1.0, seed: int = 0) -
         sun_elevation=math.radians(float(rng.uniform(low, high))),
         camera=camera,
         seed=seed,
+        relief=None if indoors or rng.random() < 0.4 else str(rng.choice(RELIEFS)),
+        style=str(rng.choice(STYLES, p=(0.58, 0.14, 0.14, 0.14))),
     )
 
 
@@ -147,19 +163,21 @@ def _random_things(rng: np.random.Generator, camera: Camera, aspect: float, coun
     things: list[Thing] = []
     colours = rng.permutation(list(COLOURS))
     half_width = math.tan(camera.fov / 2) * max(1.0, aspect)
-    for attempt in range(200):
+    # The more there are, the smaller they are drawn; what finds no free place is left out.
+    shrink = (1.0, 0.85, 0.75, 0.65)[count - 1]
+    for _ in range(300):
         if len(things) == count:
             break
         z = float(rng.uniform(3.0, 5.0 if count == 1 else 6.0))
         reach = half_width * z
-        radius = float(rng.uniform(0.45, 0.95)) * (0.85 if count > 1 else 1.0) * min(1.0, 0.55 + aspect / 2)
+        radius = float(rng.uniform(0.45, 0.95)) * shrink * min(1.0, 0.55 + aspect / 2)
         reach -= radius * 0.8
         x = float(rng.uniform(-reach, reach)) if reach > 0 else 0.0
         shape = str(rng.choice(SHAPES))
         height = _height(rng, shape, radius)
         crowded = any(math.hypot(t.x - x, t.z - z) < 1.15 * (t.radius + radius) for t in things)
         hidden = any(abs(t.x / t.z - x / z) < 0.55 * (t.radius / t.z + radius / z) for t in things)
-        if crowded or (hidden and attempt < 150):
+        if crowded or hidden:
             continue
         turn = float(rng.uniform(0, math.pi / 2))
         things.append(

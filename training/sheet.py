@@ -56,7 +56,7 @@ def unpack(tokens: Tensor, grid: tuple[int, int]) -> Tensor:
 
 def draw_sheet(model: EmbeddedModel, folder: Path, path: Path, count: int = 10, steps: int = 16) -> None:
     """Held-out scenes of one frame size (square if there are any), one row each, captions beneath."""
-    from training.flow import pack
+    from training.flow_loss import pack
 
     codec = load_codec(folder / "codec.safetensors").to(str(model.text_encoder.device))
     held = Shards(folder / "heldout").held

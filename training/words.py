@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers, processors, trainers
@@ -20,18 +22,47 @@ CLIP_LENGTH = 48
 OTHER_WORDS = Path(__file__).with_name("other_words.txt").read_text().split()
 
 
-def corpus(count: int = 20_000) -> list[str]:
+def corpus(count: int = 6_000) -> list[str]:
     """Captions in all their wordings."""
     rng = np.random.default_rng(11)
     return [caption(random_scene(rng), rng) for _ in range(count)]
 
 
-def build(folder: Path) -> None:
-    """Write `tokenizer` (CLIP, byte-pair encoding) and `tokenizer_2` (T5, unigram) into the folder."""
+def build(folder: Path, onto: Path | None = None) -> None:
+    """Write `tokenizer` (CLIP, byte-pair encoding) and `tokenizer_2` (T5, unigram) into the folder.
+
+    `onto` holds tokenizers that trained weights know already: their ids stay, and new words are appended.
+    """
     texts = corpus()
-    words = sorted({word.strip(",") for text in texts for word in text.split()} | set(OTHER_WORDS))
-    _clip([*texts, *(" ".join(words) for _ in range(50))]).save_pretrained(folder / "tokenizer")
-    _t5(words).save_pretrained(folder / "tokenizer_2")
+    words = sorted({word.strip(",:") for text in texts for word in text.split()} | set(OTHER_WORDS))
+    if onto is None:
+        _clip([*texts, *(" ".join(words) for _ in range(50))]).save_pretrained(folder / "tokenizer")
+        _t5(words).save_pretrained(folder / "tokenizer_2")
+        return
+    for name, append in (("tokenizer", _append_clip), ("tokenizer_2", _append_t5)):
+        shutil.copytree(onto / name, folder / name, dirs_exist_ok=True)
+        path = folder / name / "tokenizer.json"
+        written = json.loads(path.read_text())
+        append(written["model"], Tokenizer.from_file(str(path)), words)
+        path.write_text(json.dumps(written, ensure_ascii=False, indent=2))
+
+
+def _append_t5(model: dict[str, Any], _tokenizer: Tokenizer, words: list[str]) -> None:
+    known = {piece for piece, _ in model["vocab"]}
+    model["vocab"] += [["\u2581" + word, -4.0] for word in words if "\u2581" + word not in known]
+
+
+def _append_clip(model: dict[str, Any], tokenizer: Tokenizer, words: list[str]) -> None:
+    """Merges of the lowest rank, from the pieces that a word falls into today: older words stay as they are."""
+    vocabulary = model["vocab"]
+    joined = isinstance(model["merges"][0], str)
+    for word in words:
+        pieces = tokenizer.encode(word, add_special_tokens=False).tokens
+        for end in range(1, len(pieces)):
+            left, right = "".join(pieces[:end]), pieces[end]
+            if left + right not in vocabulary:
+                model["merges"].append(f"{left} {right}" if joined else [left, right])
+                vocabulary[left + right] = len(vocabulary)
 
 
 def _clip(texts: list[str]) -> CLIPTokenizer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,14 +11,35 @@ import torch
 
 pytest.importorskip("tqdm")
 
+from diffusers import AutoencoderKL
 from safetensors.torch import load_file
+from transformers import AutoTokenizer
 
-from training import autoencoder, depth_estimator, flow, judge, words
+from training import __main__ as command
+from training import (
+    autoencoder,
+    checkpoint,
+    depth_estimator,
+    flow,
+    guide,
+    judge,
+    parallel,
+    shipped,
+    words,
+)
+from training.captions import caption, from_left
 from training.dataset import FRAMES, Shards, render_shards, scenes_of
 from training.export import export
 from training.linear_codec import fit, fold, install, unfold
+from training.model import EmbeddedModel
+from training.muon import Muon
+from training.render import RELIEF, render
+from training.scenes import RELIEFS, STYLES, random_scene
 
 BLINK = 0.02
+EMBEDDED = Path(autoencoder.__file__).parents[1] / "src" / "depthwright" / "engine" / "embedded"
+LORA = "control_lora.safetensors"
+PLAN = flow.Plan(steps=2, decay=1, batch=4)
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +56,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     render_shards(folder / "heldout", 9, 1)
     words.build(folder / "embedded")
     autoencoder.train(folder, minutes=BLINK, batch_size=2, crop=32)
-    flow.train(folder, minutes=BLINK)
+    flow.train(folder, PLAN)
+    guide.train(folder, PLAN)
     depth_estimator.train(folder, minutes=BLINK, batch_size=2)
     judge.train(folder, folder / "judge.safetensors", minutes=BLINK, batch_size=2)
     export(folder, folder / "shipped")
@@ -49,9 +72,119 @@ def test_every_phase_leaves_the_files_that_ship(run: Path) -> None:
 
 
 def test_a_phase_goes_on_from_its_checkpoint(run: Path) -> None:
-    before = torch.load(run / "flow.pt", weights_only=True)["step"]
-    flow.train(run, minutes=BLINK)
-    assert torch.load(run / "flow.pt", weights_only=True)["step"] > before
+    before = int(checkpoint.load(run / "flow")["progress"]["step"])
+    flow.train(run, replace(PLAN, steps=3))
+    assert int(checkpoint.load(run / "flow")["progress"]["step"]) == before + 1
+
+
+def test_no_file_of_a_checkpoint_is_too_large_for_any_channel(run: Path) -> None:
+    for phase in ("flow", "guide"):
+        files = list((run / phase).iterdir())
+        assert len(files) > 1
+        assert max(path.stat().st_size for path in files) < 16 * 2**20
+
+
+def test_the_losses_of_all_phases_are_plotted(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["training", "plot", "--folder", str(run)])
+    command.main()
+    assert (run / "losses.png").stat().st_size > 1000
+
+
+def test_training_goes_on_from_the_model_that_ships(tmp_path: Path) -> None:
+    """Taken apart and put together, it is the same model; words that are new leave those it knows alone."""
+    shipped.unpack(EMBEDDED, tmp_path)
+    model = EmbeddedModel(tmp_path / "embedded")
+    shipped.load(model, EMBEDDED)
+    model.save(tmp_path / "embedded")
+    before, after = load_file(EMBEDDED / LORA), load_file(tmp_path / "embedded" / LORA)
+    assert all(torch.equal(before[name].float(), after[name]) for name in before)
+    text = "a shiny red cube left of a green ball on a wooden floor with a brick wall, in daylight"
+    ours, theirs = (
+        AutoTokenizer.from_pretrained(folder / "tokenizer_2")(text).input_ids
+        for folder in (tmp_path / "embedded", EMBEDDED)
+    )
+    assert ours == theirs
+    vae = AutoencoderKL.from_pretrained(EMBEDDED / "vae", torch_dtype=torch.float32)
+    pictures = torch.rand(1, 3, 64, 64) * 2 - 1
+    encoded = vae.encode(pictures).latent_dist.mode()
+    assert (
+        autoencoder.load_codec(tmp_path / "codec.safetensors").encode(pictures) - encoded
+    ).abs().max() < 0.05
+
+
+def test_two_processes_train_as_one(tmp_path: Path) -> None:
+    parallel.launch(_meet, 2, tmp_path)
+    first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))
+    assert torch.equal(first, second)
+    assert not torch.equal(first, torch.zeros_like(first))
+
+
+def _meet(folder: Path) -> None:
+    """One process of two: its own gradients, the common step."""
+    weights: list[torch.Tensor] = [torch.nn.Parameter(torch.zeros(4, 4)) for _ in range(3)]
+    for index, weight in enumerate(weights):
+        weight.grad = torch.randn(4, 4, generator=torch.Generator().manual_seed(10 * index + parallel.rank()))
+    parallel.average_gradients(weights)
+    Muon(weights, lr=1.0).step()
+    torch.save(torch.stack(weights).detach(), folder / f"{parallel.rank()}.pt")
+
+
+def test_guidance_of_one_is_the_caption_alone_and_more_goes_further_without_burning_out() -> None:
+    noisy, with_words, without = torch.randn(3, 2, 16, 128).unbind(0)
+    t = torch.tensor([0.9, 0.4])
+    alone = guide.guided(noisy, with_words, without, t, torch.ones(2))
+    assert torch.allclose(alone, with_words, atol=1e-5)
+    pushed = guide.guided(noisy, with_words, without, t, torch.full((2,), 6.0))
+    away = with_words - without
+    assert ((pushed - with_words) * away).sum() > 0
+    spreads = [(noisy - t[:, None, None] * velocity).std() for velocity in (with_words, pushed)]
+    assert float(spreads[1] / spreads[0]) < 1.3
+
+
+def test_words_and_depth_tell_which_object_has_which_colour() -> None:
+    """Objects in a row are named from left to right; another order needs a relation or shapes that all differ."""
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        scene = random_scene(rng)
+        text = caption(scene, rng)
+        row = from_left(scene)
+        places = [text.index(f"{thing.colour} ") for thing in row]
+        related = any(
+            f" {word} " in text for word in ("left of", "right of", "in front of", "behind", "between")
+        )
+        assert places == sorted(places) or related
+
+
+def test_every_caption_fits_the_text_encoders(run: Path) -> None:
+    model = EmbeddedModel(run / "embedded")
+    rng = np.random.default_rng(1)
+    texts = [caption(random_scene(rng), rng) for _ in range(500)]
+    assert max(len(ids) for ids in model.tokenizer_2(texts).input_ids) <= words.T5_LENGTH
+    assert max(len(ids) for ids in model.tokenizer(texts).input_ids) <= words.CLIP_LENGTH
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_a_style_changes_the_picture_and_not_its_depth(style: str) -> None:
+    scene = replace(random_scene(np.random.default_rng(2)), style="plain")
+    plain, styled = render(scene, 64, 64), render(replace(scene, style=style), 64, 64)
+    assert np.array_equal(plain.depth, styled.depth)
+    changed = np.abs(plain.rgb.astype(int) - styled.rgb).mean()
+    assert changed == 0 if style == "plain" else changed > 10
+
+
+@pytest.mark.parametrize("relief", RELIEFS)
+def test_relief_stands_behind_every_object_and_before_the_sky(relief: str) -> None:
+    rng = np.random.default_rng(3)
+    scene = next(one for one in (random_scene(rng) for _ in range(99)) if one.relief)
+    drawn = render(replace(scene, relief=relief), 96, 96)
+    far = drawn.disparity[drawn.ids == RELIEF]
+    assert far.size > 96
+    assert (
+        0
+        < far.min()
+        <= far.max()
+        < min(drawn.disparity[drawn.ids == index].min() for index in np.unique(drawn.ids[drawn.ids >= 0]))
+    )
 
 
 def test_the_lora_is_keyed_as_the_real_one_with_biases_and_norms(run: Path) -> None:
