@@ -2,8 +2,8 @@
 
 The first block is always computed. Where what it adds to the image's tokens differs from the last computed step's by
 less than the threshold, the share of all other blocks is carried on along a straight line through the last two steps
-that computed it; the first steps are never forecast. First Block Cache is ParaAttention's idea, forecasting TaylorSeer's,
-and cache-dit joins the two.
+that computed it; the first steps are never forecast. First Block Cache is ParaAttention's idea, forecasting
+TaylorSeer's, and cache-dit joins the two.
 """
 
 import math
