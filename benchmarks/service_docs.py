@@ -31,8 +31,8 @@ submission's commit, then the worker's claim and start, which do not wait for th
 reporting the progress costs the engine's loop, its own time taken off. *Finish to visible* is from the moment the
 engine hands its result over to the moment the client has read `completed`: two PNG files encoded ({encode_ms} ms of
 that by themselves), made durable with their folders, the last commit, and the way to the client. A worker looks for
-work every 2 ms, and so does the API for news. This disk makes 4 KiB durable in {fsync_ms[p50]} ms (95th percentile
-{fsync_ms[p95]} ms), and a prediction waits for that eight times.
+work every 5 ms, and so does the API for news. This disk makes 4 KiB durable in {fsync_ms[p50]} ms (95th percentile
+{fsync_ms[p95]} ms), and a prediction waits for that seven times.
 
 The first goal counts submit to start and finish to visible, by the row that polls. A client that polls without a
 pause takes processor time from the server that it waits for; sync mode does not.
@@ -45,8 +45,8 @@ rounds. All stored predictions belong to the key that asks, which is the worst c
 
 {requests}
 
-The most stored over {fewest}, by medians: {ratios}. The list tells how many predictions there are, and counting them
-takes longer the more there are; everything else looks its rows up. The database fits into the machine's memory here.
+The most stored over {fewest}, by medians: {ratios}. The list's total is a counter; one that is narrowed, by status say,
+counts rows, which takes longer the more there are. The database fits into the machine's memory here.
 
 A submission's answer tells its place in the queue, which is counted too (median, one connection): {behind}.
 

@@ -1,6 +1,6 @@
 """The protocols at which the parts meet, so that each can stand in for another."""
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -97,8 +97,8 @@ class Queue(Protocol):
 class OutputStore(Protocol):
     """Where pictures are kept until they are swept."""
 
-    def write(self, claim: Claim, image: "Image.Image", output_format: str) -> str:
-        """Write a picture durably; its path under the store. Raises DiskFull."""
+    def write(self, claim: Claim, files: "Iterable[tuple[Image.Image, str]]") -> tuple[str, ...]:
+        """Write pictures durably, each in its format; their paths under the store. Raises DiskFull."""
         ...
 
     def path(self, name: str) -> Path | None:

@@ -238,6 +238,27 @@ def test_running_out_of_memory_is_one_clear_error_and_the_next_request_passes(en
     assert drawn(engine) == expected
 
 
+def test_a_decoder_that_runs_out_of_memory_is_tried_once_more_in_tiles(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vae, tiled = engine.components.vae, []
+    plain = vae.decode
+
+    def short_of_memory(*latents: torch.Tensor, **options: object) -> object:
+        tiled.append(vae.use_tiling)
+        if not vae.use_tiling:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return plain(*latents, **options)
+
+    expected = drawn(engine)
+    monkeypatch.setattr(vae, "decode", short_of_memory)
+    picture = drawn(engine)
+    monkeypatch.undo()
+    assert tiled == [False, True]
+    assert len(picture[0]) == len(expected[0])
+    assert drawn(engine) == expected, "the next request is decoded as before"
+
+
 def test_a_random_seed_is_reported_and_gives_the_same_picture_again(engine: Engine) -> None:
     result = finished(list(engine.stream(asked(seed=-1))))
     assert drawn(engine, seed=result.seed) == [result.images[0].tobytes()]

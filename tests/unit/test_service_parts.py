@@ -137,7 +137,7 @@ def test_a_full_disk_is_told_and_leaves_nothing_that_counts(
     store = Outputs(tmp_path)
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(DiskFull, match="disk is full"):
-        store.write(CLAIM, Image.new("RGB", (8, 8)), "png")
+        store.write(CLAIM, [(Image.new("RGB", (8, 8)), "png")] * 3)
     store.discard(CLAIM)
     assert list(tmp_path.iterdir()) == []
 
@@ -148,7 +148,7 @@ def test_a_full_disk_is_told_and_leaves_nothing_that_counts(
 def test_no_name_leads_out_of_the_store(tmp_path: Path, name: str) -> None:
     (tmp_path / "d.sqlite3").touch()
     store = Outputs(tmp_path / "outputs")
-    store.write(CLAIM, Image.new("RGB", (8, 8)), "png")
+    store.write(CLAIM, [(Image.new("RGB", (8, 8)), "png")])
     assert store.path(name) is None
 
 
@@ -174,7 +174,7 @@ def test_what_is_older_than_it_is_kept_goes_with_its_files_and_nothing_else_does
     uploads = Uploads(database, tmp_path / "uploads")
     for prediction_id in ("old", "new"):
         finished(database, prediction_id, "key")
-        files.write(Claim(prediction_id, 1), Image.new("RGB", (8, 8)), "png")
+        files.write(Claim(prediction_id, 1), [(Image.new("RGB", (8, 8)), "png")])
     with database.writing() as connection:
         store.insert(connection, submission("waiting"))
         old = time.time() - 8 * 86400

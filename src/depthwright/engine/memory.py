@@ -29,9 +29,14 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _WORDS)
 
 
-def _told(doing: str) -> OutOfMemory:
+def free_memory() -> None:
+    """Give an accelerator's unused memory back, where there is one."""
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+
+
+def _told(doing: str) -> OutOfMemory:
+    free_memory()
     return OutOfMemory(
         f"There is not enough memory for {doing}. Ask for a smaller size or fewer images, close other programs, or "
         "use a profile that needs less, such as flux-dev-offload."

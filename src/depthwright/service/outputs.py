@@ -7,7 +7,8 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     "jpeg": {"format": "JPEG", "quality": 95, "subsampling": 0},
     "webp": {"format": "WEBP", "quality": 95},
 }
+_WRITERS = 5  # four pictures and a depth map
 _PART = re.compile(r"[A-Za-z0-9_-]+(\.(png|jpg|webp))?")
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -35,27 +37,25 @@ class Outputs:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._writers = ThreadPoolExecutor(_WRITERS, thread_name_prefix="writing")
 
-    def write(self, claim: Claim, image: Image.Image, output_format: str) -> str:
-        """Write a picture, safe on the disk on return; its path under the store. Raises DiskFull."""
-        name = f"{claim.id}/{claim.attempt}/{secrets.token_urlsafe(16)}{SUFFIXES[output_format]}"
-        target = self.folder / name
-        try:
-            is_first = not target.parent.parent.exists()
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with target.open("xb") as file:
-                image.save(file, **_OPTIONS[output_format])
-                file.flush()
-                os.fsync(file.fileno())
-            _sync(target.parent)
-            _sync(target.parent.parent)
-            if is_first:
-                _sync(self.folder)
-        except OSError as error:
-            if error.errno in _NO_ROOM:
-                raise DiskFull("The server's disk is full: its operator has to free some room.") from error
-            raise
-        return name
+    def write(self, claim: Claim, files: Iterable[tuple[Image.Image, str]]) -> tuple[str, ...]:
+        """Write pictures in their formats, safe on the disk on return; their paths under the store. Raises DiskFull.
+
+        All at once: packing pixels and waiting for the disk leave the interpreter to others.
+        """
+        folder = self.folder / claim.id / str(claim.attempt)
+        is_first = not folder.parent.exists()
+        with _told():
+            folder.mkdir(parents=True, exist_ok=True)
+            writing = [self._writers.submit(_write, folder, *file) for file in files]
+            # All of them first: nothing may still be written when a failed attempt is discarded.
+            wait(writing)
+            names = [each.result() for each in writing]
+            # A new name is on the disk only once its folder is.
+            for each in (folder, folder.parent, *([self.folder] if is_first else ())):
+                _sync(each)
+        return tuple(f"{claim.id}/{claim.attempt}/{name}" for name in names)
 
     def path(self, name: str) -> Path | None:
         """The file of that name, if it is there and a name of this store."""
@@ -103,17 +103,34 @@ class Outputs:
         self.folder.mkdir(parents=True, exist_ok=True)
         probe = self.folder / f".probe-{secrets.token_hex(8)}"
         try:
-            probe.write_bytes(b"\0" * 65536)
-        except OSError as error:
-            if error.errno in _NO_ROOM:
-                raise DiskFull("The server's disk is full: its operator has to free some room.") from error
-            raise
+            with _told():
+                probe.write_bytes(b"\0" * 65536)
         finally:
             probe.unlink(missing_ok=True)
 
 
+def _write(folder: Path, image: Image.Image, output_format: str) -> str:
+    """One file, its content safe on the disk; its name."""
+    name = secrets.token_urlsafe(16) + SUFFIXES[output_format]
+    with (folder / name).open("xb") as file:
+        image.save(file, **_OPTIONS[output_format])
+        file.flush()
+        os.fsync(file.fileno())
+    return name
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    """A full disk in our words. Raises DiskFull."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _NO_ROOM:
+            raise DiskFull("The server's disk is full: its operator has to free some room.") from error
+        raise
+
+
 def _sync(folder: Path) -> None:
-    """A new name is on the disk only once its folder is."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -20,7 +20,7 @@ from depthwright.service.fetch import Fetcher
 from depthwright.service.images import decode_async
 
 MOST_AT_ONCE = 4
-_POLL_SECONDS = 0.002
+_POLL_SECONDS = 0.005
 _WISH_SECONDS = 0.25
 _DECODERS = 2
 log = structlog.get_logger()

@@ -5,7 +5,7 @@ import contextlib
 
 from depthwright.service.database import Database
 
-_POLL_SECONDS = 0.002
+_POLL_SECONDS = 0.005
 
 
 class Watcher:

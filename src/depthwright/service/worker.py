@@ -4,7 +4,6 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from typing import TypeVar
 
@@ -22,7 +21,6 @@ from depthwright.service.preparing import Prepared, Preparing
 from depthwright.service.reporting import Report
 
 _T = TypeVar("_T")
-_WRITERS = 5  # four pictures and a depth map
 _UNCHECKED = "This server has no safety checker: the pictures were not checked."
 _BUG = Fault(
     Code.INTERNAL,
@@ -55,7 +53,6 @@ class Worker:
         self._stop = stop
         self._checker = checker
         self._free_memory = free_memory
-        self._writers = ThreadPoolExecutor(_WRITERS, thread_name_prefix="writing")
         self.last_step = time.monotonic()
 
     def run(self) -> None:
@@ -117,9 +114,9 @@ class Worker:
         started = time.perf_counter()
         # 1. Judge the pictures; what must not be shown is black before anything is stored.
         images, nsfw, warnings = self._checked(result.images, wanted)
-        # 2. Write them where nobody looks yet, all at once: packing pixels leaves the interpreter to others.
+        # 2. Write them where nobody looks yet.
         files = [(image, wanted["output_format"]) for image in images] + [(result.depth, "png")]
-        *paths, control = self._writers.map(lambda file: self._outputs.write(claim, *file), files)
+        *paths, control = self._outputs.write(claim, files)
         # 3. Publish all of it at once, unless the prediction is no longer ours.
         outcome = Outcome(
             outputs=tuple(paths),
