@@ -179,6 +179,10 @@ class Settings(BaseModel):
         secrets = (variable("key"), variable("server"))
         return {name: value for name, value in os.environ.items() if name not in secrets} | told
 
+    def keep_compiled(self) -> None:
+        """Have torch keep what it compiles in the cache folder: its own default does not outlive a restart."""
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(self.cache / "compiled"))
+
     @property
     def hosts(self) -> tuple[str, ...]:
         """The allow-list, one by one."""

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -54,3 +55,14 @@ def test_a_bad_variable_is_named_with_what_is_allowed(name: str, value: str) -> 
 def test_bounds_the_wrong_way_round_are_refused() -> None:
     with pytest.raises(InvalidParameter, match="DEPTHWRIGHT_SHORTEST_SIDE is 900"):
         Settings.from_environment({"DEPTHWRIGHT_SHORTEST_SIDE": "900", "DEPTHWRIGHT_LONGEST_SIDE": "800"})
+
+
+def test_what_torch_compiles_is_kept_in_the_cache_folder_unless_the_user_says_where(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "mine")
+    Settings(cache=tmp_path).keep_compiled()
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == "mine"
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR")
+    Settings(cache=tmp_path).keep_compiled()
+    assert os.environ.pop("TORCHINDUCTOR_CACHE_DIR") == str(tmp_path / "compiled")

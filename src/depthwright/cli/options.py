@@ -71,6 +71,7 @@ class ModelChoice:
 
     def load(self, assembly: Assembly) -> Engine:
         """The engine, loaded."""
+        assembly.settings.keep_compiled()
         return assembly.load_engine(
             self.profile,
             device=self.device,

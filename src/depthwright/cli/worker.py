@@ -22,6 +22,7 @@ def worker(assembly: Assembly, /, *, worker_id: str | None, attached: bool) -> N
 
     settings = assembly.settings
     to_stderr(debug=settings.debug)
+    settings.keep_compiled()
 
     run(
         settings,

@@ -49,7 +49,7 @@ class Engine:
         """Load a profile by name or TOML file onto a torch device (the best there is when absent).
 
         `overrides` takes parts from this machine, such as {"control_lora": Path("lora.safetensors")}; `cache_dir`
-        remembers digests of large weights and what was compiled; `compile_` says whether blocks are (auto: on GPUs).
+        remembers digests of large weights; `compile_` says whether blocks are compiled (auto: on GPUs).
         Raises UnknownProfile, WeightsMissing, WeightsInvalid or OutOfMemory.
         """
         return cls(

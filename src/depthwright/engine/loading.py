@@ -40,8 +40,8 @@ def load_components(
 ) -> Components:
     """Load every part of a profile; `overrides` takes parts from files or folders of this machine instead.
 
-    `cache_dir` is a folder that remembers digests of weights and what was compiled. Raises WeightsMissing,
-    WeightsInvalid, InvalidParameter or OutOfMemory.
+    `cache_dir` is a folder that remembers digests of weights. Raises WeightsMissing, WeightsInvalid, InvalidParameter
+    or OutOfMemory.
     """
     profile = profile.with_overrides(overrides or {})
     where = choose_device(device)
@@ -64,7 +64,7 @@ def load_components(
         chosen = choose(profile, where, compile_)
         if chosen.joined:
             join_projections(transformer)
-        compiled = compiled_blocks(cache_dir) if chosen.compiles else None
+        compiled = compiled_blocks() if chosen.compiles else None
         # 4. The control LoRA, merged where the weights lie still, beside them where they are cast or moved.
         adapter = _adapter(profile, transformer, lora, where, dtype)
     return Components(

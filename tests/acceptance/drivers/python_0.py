@@ -22,7 +22,7 @@ def carry_out(order: dict[str, Any]) -> dict[str, Any]:
         case "get":
             return _told(client.get_prediction(order["id"]))
         case unknown:
-            raise NotImplementedError(unknown)
+            sys.exit(f"There is no action {unknown}.")  # no exception, which would pass for the client's
 
 
 def _told(prediction: Prediction) -> dict[str, Any]:

@@ -1,15 +1,11 @@
 """The blocks compiled: each kind once, for every size, scale and prompt."""
 
 import importlib.util
-import os
 import shutil
-from pathlib import Path
 
 import torch
 
 from depthwright.engine.acceleration.blocks import Blocks, double_block, single_block
-
-_FOLDER = "TORCHINDUCTOR_CACHE_DIR"
 
 
 def missing_compiler(device: torch.device) -> str | None:
@@ -25,12 +21,8 @@ def missing_compiler(device: torch.device) -> str | None:
     return f"as there is no C++ compiler here (it would be {' or '.join(names)})"
 
 
-def compiled_blocks(cache_dir: Path | None) -> Blocks:
-    """Functions that compile themselves at their first call, or take what `cache_dir` holds of an earlier process."""
-    if cache_dir is not None:
-        # Torch keeps what it compiled under a digest of code, shapes and versions, where this says; by default in a
-        # folder for temporary files, which does not outlive a restart of the machine.
-        os.environ.setdefault(_FOLDER, str(cache_dir / "compiled"))
+def compiled_blocks() -> Blocks:
+    """Functions that compile themselves at their first call, or take what torch kept of an earlier process."""
     return Blocks(
         torch.compile(double_block, dynamic=True, fullgraph=True),
         torch.compile(single_block, dynamic=True, fullgraph=True),
