@@ -8,7 +8,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from depthwright.events import Event, StageFinished, StageStarted, StepFinished
 
-_TITLES = {
+TITLES = {
     "depth": "Depth map",
     "text": "Prompt",
     "control": "Control latents",
@@ -16,10 +16,11 @@ _TITLES = {
     "decode": "Decoding",
     "fidelity": "Fidelity",
 }
+PER_IMAGE = ("denoise", "decode", "fidelity")
 
 
-class GenerationProgress:
-    """Shows events as they come; use it as a context manager around them."""
+class StageBars:
+    """A bar for each stage while it is a context manager's body; whoever shows something adds the tasks."""
 
     def __init__(self, num_images: int, console: Console | None = None) -> None:
         self._console = console or Console(stderr=True)
@@ -43,12 +44,19 @@ class GenerationProgress:
     ) -> None:
         self._progress.stop()
 
+    def _rounds(self, stage: str) -> int:
+        return self._num_images if stage in PER_IMAGE else 1
+
+
+class GenerationProgress(StageBars):
+    """Shows events as they come; use it as a context manager around them."""
+
     def show(self, event: Event) -> None:
         """Bring the display up to date with one event."""
         match event:
             case StageStarted(stage):
                 if stage not in self._tasks:
-                    self._tasks[stage] = self._progress.add_task(_TITLES[stage], total=self._rounds(stage))
+                    self._tasks[stage] = self._progress.add_task(TITLES[stage], total=self._rounds(stage))
             case StepFinished(image=image, step=step, steps=steps):
                 self._progress.update(
                     self._tasks["denoise"],
@@ -59,7 +67,4 @@ class GenerationProgress:
                 if stage != "denoise":
                     self._progress.advance(self._tasks[stage])
                 if not self._console.is_terminal:
-                    self._console.print(f"{_TITLES[stage]}: {seconds:.1f} s", highlight=False)
-
-    def _rounds(self, stage: str) -> int:
-        return self._num_images if stage in ("denoise", "decode", "fidelity") else 1
+                    self._console.print(f"{TITLES[stage]}: {seconds:.1f} s", highlight=False)

@@ -2,22 +2,18 @@
 
 import secrets
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from depthwright.cli.options import ServerChoice
-from depthwright.cli.progress import _TITLES as TITLES
+from depthwright.cli.progress import PER_IMAGE, TITLES, StageBars
 from depthwright.cli.waiting import waiting
 from depthwright.clients import Client, Generated, Prediction, Update
 from depthwright.clients.errors import clean
 from depthwright.errors import DepthwrightError
 from depthwright.parameters import GenerationParameters
 
-_PER_IMAGE = ("denoise", "decode", "fidelity")
 _CANCEL_SECONDS = 10
 
 
@@ -68,34 +64,13 @@ def _followed(client: Client, fields: dict[str, Any], num_images: int) -> Predic
     return prediction
 
 
-class RemoteProgress:
+class RemoteProgress(StageBars):
     """Shows updates as they come, like GenerationProgress; use it as a context manager around them.
 
     A server does not tell every stage it passes: what lies before the stage it tells is done.
     """
 
-    def __init__(self, num_images: int, console: Console | None = None) -> None:
-        self._console = console or Console(stderr=True)
-        self._num_images = num_images
-        self._tasks: dict[str, TaskID] = {}
-        self._said = ""
-        self._progress = Progress(
-            TextColumn("{task.description:<16}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            console=self._console,
-            disable=not self._console.is_terminal,
-        )
-
-    def __enter__(self) -> Self:
-        self._progress.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._progress.stop()
+    _said = ""
 
     def show(self, update: Update) -> None:
         """Bring the display up to date with one update."""
@@ -122,7 +97,7 @@ class RemoteProgress:
         for place, each in enumerate(order):
             # 1. The rounds that are behind: in a picture's stages, those of the pictures before it at least.
             rounds = self._rounds(each)
-            before = image - 1 if each in _PER_IMAGE else 0
+            before = image - 1 if each in PER_IMAGE else 0
             done = before + (1 if place < here else 0)
             if place > here and not done:
                 continue
@@ -131,7 +106,7 @@ class RemoteProgress:
                 done = done * steps + (step if place == here else 0)
                 rounds *= steps
             self._bar(each, TITLES[each], min(done, rounds), rounds)
-        counted = f", picture {image} of {self._num_images}" if stage in _PER_IMAGE else ""
+        counted = f", picture {image} of {self._num_images}" if stage in PER_IMAGE else ""
         self._say(TITLES[stage] + (counted if self._num_images > 1 else ""))
 
     def _bar(self, name: str, title: str, done: int, total: int | None, *, keep_total: bool = False) -> None:
@@ -147,6 +122,3 @@ class RemoteProgress:
         if what != self._said and not self._console.is_terminal:
             self._console.print(what, highlight=False)
         self._said = what
-
-    def _rounds(self, stage: str) -> int:
-        return self._num_images if stage in _PER_IMAGE else 1
