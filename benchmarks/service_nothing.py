@@ -9,7 +9,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from functools import lru_cache
 
 from PIL import Image
@@ -17,6 +17,7 @@ from PIL import Image
 from depthwright.assembly import Assembly
 from depthwright.cli.app import run
 from depthwright.events import Event, Finished, ImageFinished, StageFinished, StageStarted, StepFinished
+from depthwright.loras import LoraFile
 from depthwright.parameters import GenerationParameters
 from depthwright.result import Fidelity, GenerationResult
 from depthwright.settings import Settings
@@ -37,11 +38,14 @@ class Nothing:
         return Image.new("L", image.size)
 
     def stream(
-        self, parameters: GenerationParameters, control_image: Image.Image | None = None
+        self,
+        parameters: GenerationParameters,
+        control_image: Image.Image | None = None,
+        loras: Sequence[LoraFile] = (),
     ) -> Generator[Event, None, None]:
         """One stage, one step, no work."""
         entered = time.perf_counter_ns()
-        del control_image
+        del control_image, loras
         seed = parameters.resolved_seed()
         picture, depth = _black(*parameters.size)
         yield StageStarted("denoise")

@@ -7,10 +7,12 @@
 
 from typing import TYPE_CHECKING, Any
 
+from depthwright.loras import LoraFile
+
 if TYPE_CHECKING:
     from depthwright.engine.engine import Engine
 
-__all__ = ["Engine", "__version__"]
+__all__ = ["Engine", "LoraFile", "__version__"]
 
 __version__ = "0.1.0"
 

@@ -1,9 +1,10 @@
 """The protocols at which the parts meet, so that each can stand in for another."""
 
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from depthwright.loras import LoraFile
 from depthwright.parameters import GenerationParameters
 from depthwright.prediction import Claim, Fault, Outcome, Work
 
@@ -25,7 +26,10 @@ class Engine(DepthMapper, Protocol):
     """What makes pictures. The command and the service know it by this alone."""
 
     def stream(
-        self, parameters: GenerationParameters, control_image: "Image.Image | None" = None
+        self,
+        parameters: GenerationParameters,
+        control_image: "Image.Image | None" = None,
+        loras: Sequence[LoraFile] = (),
     ) -> "Generator[Event, None, None]":
         """Generate step by step: every stage and step is an event, the last one carries the result.
 

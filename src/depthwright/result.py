@@ -31,12 +31,21 @@ class Acceleration:
 
 
 @dataclass(frozen=True)
+class UsedLora:
+    """A user's LoRA that acted: its file's name, SHA-256 and scale."""
+
+    name: str
+    digest: str
+    scale: float
+
+
+@dataclass(frozen=True)
 class GenerationResult:
     """The pictures of one request, and everything needed to make or judge them again.
 
     `images` are RGB at exactly the requested size; `depth` is the depth map that was followed, mode "L", near bright,
     at the same size. Image i was made with `seeds[i]` = `seed` + i and measured as `fidelity[i]`. `seconds` is the work
-    by stage, summed over images.
+    by stage, summed over images. `loras` acted in this order, after the depth LoRA; `warnings` are for people.
     """
 
     images: tuple[Image.Image, ...]
@@ -49,3 +58,5 @@ class GenerationResult:
     profile: str
     model_version: str
     acceleration: Acceleration = Acceleration("none", (), 0)
+    loras: tuple[UsedLora, ...] = ()
+    warnings: tuple[str, ...] = ()

@@ -1,6 +1,6 @@
 """An engine without a model: it satisfies the port, and paints the seed."""
 
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 
 from PIL import Image
@@ -15,6 +15,7 @@ from depthwright.events import (
     StageStarted,
     StepFinished,
 )
+from depthwright.loras import LoraFile
 from depthwright.parameters import Compile, GenerationParameters
 from depthwright.result import Fidelity, GenerationResult
 from depthwright.settings import Settings
@@ -27,6 +28,7 @@ class FakeEngine:
         self.on_step = on_step
         self.parameters: GenerationParameters | None = None
         self.control: Image.Image | None = None
+        self.loras: tuple[LoraFile, ...] = ()
         self.loaded_with: tuple[str, str | None, Mapping[str, Path]] | None = None
         self.cache_dir: Path | None = None
         self.compile: Compile | None = None
@@ -57,10 +59,13 @@ class FakeEngine:
         return Assembly(settings or Settings(), load_engine=self.load, load_mapper=self.load_mapper)
 
     def stream(
-        self, parameters: GenerationParameters, control_image: Image.Image | None = None
+        self,
+        parameters: GenerationParameters,
+        control_image: Image.Image | None = None,
+        loras: Sequence[LoraFile] = (),
     ) -> Generator[Event, None, None]:
         """The events of a real generation, without its work."""
-        self.parameters, self.control = parameters, control_image
+        self.parameters, self.control, self.loras = parameters, control_image, tuple(loras)
         try:
             yield from self._events(parameters)
         except GeneratorExit:

@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -19,6 +19,7 @@ from depthwright.assembly import Assembly
 from depthwright.cli.app import run
 from depthwright.errors import DepthwrightError, OutOfMemory
 from depthwright.events import Event, Finished, StageStarted
+from depthwright.loras import LoraFile
 from depthwright.parameters import GenerationParameters
 from depthwright.settings import Settings
 from tests.support.fake_engine import FakeEngine
@@ -33,12 +34,15 @@ class ObedientEngine(FakeEngine):
         self._marks = marks
 
     def stream(
-        self, parameters: GenerationParameters, control_image: Image.Image | None = None
+        self,
+        parameters: GenerationParameters,
+        control_image: Image.Image | None = None,
+        loras: Sequence[LoraFile] = (),
     ) -> Generator[Event, None, None]:
         """Obey the prompt, else do as the fake engine does."""
         words = parameters.prompt.split()
         self.on_step = lambda _step: time.sleep(0.05 if "slow" in words else 0)
-        for event in super().stream(parameters, control_image):
+        for event in super().stream(parameters, control_image, loras):
             if "fail" in words:
                 raise DepthwrightError("The fake engine was told to fail.")
             if "bug" in words:

@@ -9,6 +9,7 @@ from PIL import Image
 from depthwright import errors
 from depthwright.cli import run
 from depthwright.errors import DepthwrightError, OutOfMemory, WeightsMissing
+from depthwright.loras import LoraFile
 from depthwright.parameters import PARAMETERS
 from depthwright.settings import Settings
 from tests.support.fake_engine import FakeEngine
@@ -77,6 +78,16 @@ def test_every_option_reaches_the_engine(engine: FakeEngine, folder: Path) -> No
     }
     assert engine.loaded_with == ("flux-dev", "cpu", {"control_lora": folder})
     assert engine.control is None
+
+
+def test_loras_reach_the_engine_in_order_with_their_scales(engine: FakeEngine, folder: Path) -> None:
+    files = [folder / "ink.safetensors", folder / "clay.safetensors"]
+    for file in files:
+        file.write_bytes(b"")
+    arguments = ["generate", "--prompt", "x", *SMALL, "--output", str(folder / "out.png")]
+    chosen = ["--lora", f"{files[0]}=0.8", "--lora", str(files[1])]
+    assert run([*arguments, *chosen], engine.assembly()) == 0
+    assert engine.loras == (LoraFile(files[0], 0.8), LoraFile(files[1], 1.0))
 
 
 def test_the_settings_stand_in_for_absent_options(engine: FakeEngine, folder: Path) -> None:
@@ -173,6 +184,13 @@ def test_progress_goes_to_stderr_stage_by_stage(
             4,
             "missing is not there, though --weights names it for vae.",
         ),
+        (
+            ["--prompt", "x", "--lora", "ink=9"],
+            2,
+            "the scale of a LoRA is 9.0: it must be a number from 0 to 4.",
+        ),
+        (["--prompt", "x", "--lora", "nowhere.safetensors"], 4, "There is no LoRA at nowhere.safetensors."),
+        (["--prompt", "x", *["--lora", "a"] * 6], 2, "it must be a list of at most 5"),
         (["--promt", "x"], 2, "'--promt'"),
     ],
 )

@@ -20,8 +20,9 @@ from depthwright.cli.options import (
 )
 from depthwright.cli.waiting import waiting
 from depthwright.images import check_output, open_image, save_images
+from depthwright.loras import MOST, SCALE_MAX, LoraFile, check
 from depthwright.parameters import GenerationParameters, SizeBounds
-from depthwright.result import Fidelity
+from depthwright.result import Fidelity, GenerationResult
 
 # A server has bounds of its own, and tells them.
 _ANY_SIZE = SizeBounds(1, 99_999)
@@ -56,6 +57,14 @@ class _Made(Protocol):
     show_default=True,
     help="Where the picture goes: a .png, .jpg or .webp file. Several become out-1.png, out-2.png, ...",
 )
+@click.option(
+    "--lora",
+    "loras",
+    metavar="FILE[=SCALE]",
+    multiple=True,
+    help="A LoRA for FLUX, of a style or a subject, that acts beside the depth LoRA: a .safetensors file, and how "
+    f"strongly, from 0 to {SCALE_MAX}.  [default scale: 1; may be repeated, {MOST} at most]",
+)
 @model_options
 @server_options
 @click.pass_obj
@@ -65,6 +74,7 @@ def generate(
     *,
     control_image: Path | None,
     output: Path,
+    loras: tuple[str, ...],
     profile: str | None,
     device: str | None,
     weights: tuple[str, ...],
@@ -78,22 +88,28 @@ def generate(
     """
     # 1. Judge everything that can be judged before a model is loaded or a server asked.
     elsewhere = server_choice(
-        assembly, server, key, {"--profile": profile, "--device": device, "--weights": weights}
+        assembly,
+        server,
+        key,
+        {"--profile": profile, "--device": device, "--weights": weights, "--lora": loras},
     )
     bounds = _ANY_SIZE if elsewhere else assembly.settings.size_bounds
     parameters = GenerationParameters.from_user(size_bounds=bounds, **fields)
     check_output(output, parameters.num_images)
     control = open_image(control_image) if control_image else None
+    files = tuple(map(LoraFile.parse, loras))
+    check(files)
     # 2. Generate.
     made: _Made
     if elsewhere:
         made = _from_server(elsewhere, parameters, control_image)
     else:
-        made = _generated(assembly, model_choice(assembly, profile, device, weights), parameters, control)
+        chosen = model_choice(assembly, profile, device, weights)
+        made = _generated(assembly, chosen, parameters, control, files)
     # 3. Write the pictures, all or none.
-    files = save_images(made.images, output)
+    written = save_images(made.images, output)
     # 4. Tell what was done.
-    _report(files, made)
+    _report(written, made)
 
 
 def _from_server(choice: ServerChoice, parameters: GenerationParameters, control: Path | None) -> _Made:
@@ -103,7 +119,11 @@ def _from_server(choice: ServerChoice, parameters: GenerationParameters, control
 
 
 def _generated(
-    assembly: Assembly, choice: ModelChoice, parameters: GenerationParameters, control: Image.Image | None
+    assembly: Assembly,
+    choice: ModelChoice,
+    parameters: GenerationParameters,
+    control: Image.Image | None,
+    loras: tuple[LoraFile, ...],
 ) -> _Made:
     with waiting(f"Loading {choice.profile}"):
         engine = choice.load(assembly)
@@ -111,12 +131,17 @@ def _generated(
     from depthwright.cli.progress import GenerationProgress  # noqa: PLC0415
     from depthwright.events import Finished  # noqa: PLC0415
 
+    result: GenerationResult | None = None
     with GenerationProgress(parameters.num_images) as progress:
-        for event in until_interrupted(engine.stream(parameters, control)):
+        for event in until_interrupted(engine.stream(parameters, control, loras)):
             progress.show(event)
             if isinstance(event, Finished):
-                return event.result
-    raise RuntimeError("the engine ended without a result")
+                result = event.result
+    if result is None:
+        raise RuntimeError("the engine ended without a result")
+    for warning in result.warnings:
+        click.echo(f"depthwright: {warning}", err=True)
+    return result
 
 
 def _report(files: Sequence[Path], made: _Made) -> None:

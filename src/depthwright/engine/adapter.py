@@ -5,17 +5,18 @@ a whole wherever the scale is above 0. At 0 the transformer IS the base model, t
 own norms, its own narrower image input.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear, pad, rms_norm
+from torch.utils.hooks import RemovableHandle
 
+from depthwright.engine.fitting import INPUT, matched_layers, matched_norms, matched_user_layers
 from depthwright.engine.lora import ControlLora, LoraLayer
-from depthwright.errors import WeightsInvalid
-
-_INPUT = "x_embedder"
+from depthwright.engine.user_lora import Applied
 
 
 class ControlAdapter(Protocol):
@@ -28,39 +29,80 @@ class ControlAdapter(Protocol):
         """Whether the transformer now expects control latents beside its own."""
         return self.scale > 0
 
-    def set_scale(self, scale: float) -> None:
-        """Make the transformer act at this scale, whatever it was before."""
+    def set_scale(self, scale: float, loras: Sequence[Applied] = ()) -> None:
+        """Make the transformer act at this scale and under these LoRAs of a user, whatever it was before."""
+        ...
+
+    def check(self, loras: Sequence[Applied]) -> None:
+        """Raises WeightsInvalid for the first LoRA that is not for this transformer."""
         ...
 
 
+@dataclass(frozen=True)
+class _Kept:
+    """A linear and its own weight and bias, from which every merged one is built."""
+
+    module: Any
+    weight: Tensor
+    bias: Tensor | None
+
+    @classmethod
+    def of(cls, module: Any) -> "_Kept":
+        return cls(module, _copy(module.weight), None if module.bias is None else _copy(module.bias))
+
+
 class MergedAdapter(ControlAdapter):
-    """Writes W = W0 + scale * up @ down into the transformer, always from the kept W0: no drift, no cost per step."""
+    """Writes W = W0 + scale * up @ down + ... into the transformer, always from the kept W0.
+
+    That costs nothing per step, and never drifts. The depth LoRA comes first, then a user's in the order given: sums in
+    another order end in another last bit.
+    """
 
     def __init__(self, transformer: Any, lora: ControlLora) -> None:
         self.scale = 0.0
+        self._transformer = transformer
+        self._set: tuple[object, ...] | None = (0.0,)
         # The LoRA moves to the weights' device once: a change of scale never waits for the bus.
-        self._layers = [
-            (module, layer.to(module.weight.device), _kept(module.weight), _kept(module.bias))
-            for _, module, layer in _matched_layers(transformer, lora)
-        ]
+        self._kept: dict[str, _Kept] = {}
+        self._control: dict[str, LoraLayer] = {}
+        for name, module, layer in matched_layers(transformer, lora):
+            self._kept[name] = _Kept.of(module)
+            self._control[name] = layer.to(module.weight.device)
         self._norms = [
-            (module, gain.to(module.weight), _kept(module.weight))
-            for module, gain in _matched_norms(transformer, lora)
+            (module, gain.to(module.weight), _copy(module.weight))
+            for module, gain in matched_norms(transformer, lora)
         ]
 
     @torch.no_grad()
-    def set_scale(self, scale: float) -> None:
-        """Rebuild every merged weight, unless the scale is the same as last time."""
-        if scale == self.scale:
+    def set_scale(self, scale: float, loras: Sequence[Applied] = ()) -> None:
+        """Rebuild every merged weight, unless scale and LoRAs are the same as last time."""
+        wanted = (scale, *(applied.key for applied in loras))
+        if wanted == self._set:
             return
-        # A failure half-way must not pass for either scale.
-        self.scale = float("nan")
-        for module, layer, weight, bias in self._layers:
-            _write(module, _merged_weight(weight, layer, scale) if scale > 0 else weight)
-            module.bias.copy_(_merged_bias(bias, layer, scale) if scale > 0 else bias)
+        # A failure half-way must not pass for what was, nor for what was wanted.
+        self._set, self.scale = None, float("nan")
+        parts = self._parts(scale, loras)
+        for name, kept in self._kept.items():
+            _write(kept.module, _merged_weight(kept.weight, parts.get(name, [])))
+            if kept.bias is not None:
+                kept.module.bias.copy_(_merged_bias(kept.bias, parts.get(name, [])))
         for module, gain, base in self._norms:
             module.weight.copy_(gain if scale > 0 else base)
-        self.scale = scale
+        self._set, self.scale = wanted, scale
+
+    def check(self, loras: Sequence[Applied]) -> None:
+        """Raises WeightsInvalid for the first LoRA that is not for this transformer."""
+        _check(self._transformer, loras)
+
+    def _parts(self, scale: float, loras: Sequence[Applied]) -> "dict[str, list[tuple[LoraLayer, float]]]":
+        """What is added to each linear, in order; a linear that only a user's LoRA reaches is kept from now on."""
+        parts = {name: [(layer, scale)] for name, layer in self._control.items()} if scale > 0 else {}
+        for applied in loras:
+            for name, module, layer in matched_user_layers(self._transformer, applied.lora):
+                if name not in self._kept:
+                    self._kept[name] = _Kept.of(module)
+                parts.setdefault(name, []).append((layer.to(module.weight.device), applied.scale))
+        return parts
 
 
 class LiveAdapter(ControlAdapter):
@@ -72,17 +114,35 @@ class LiveAdapter(ControlAdapter):
 
     def __init__(self, transformer: Any, lora: ControlLora, device: torch.device, dtype: torch.dtype) -> None:
         self.scale = 0.0
+        self._transformer, self._device, self._dtype = transformer, device, dtype
+        self._set: tuple[object, ...] = ()
+        self._users: list[RemovableHandle] = []
         self._whole_input: Tensor | None = None
-        for name, module, layer in _matched_layers(transformer, lora):
-            if name == _INPUT:
+        for name, module, layer in matched_layers(transformer, lora):
+            if name == INPUT:
                 module.register_forward_pre_hook(self._narrowed(module.in_features))
-            module.register_forward_hook(self._beside(layer.to(device, dtype), whole_input=name == _INPUT))
-        for module, gain in _matched_norms(transformer, lora):
+            module.register_forward_hook(self._beside(layer.to(device, dtype), whole_input=name == INPUT))
+        for module, gain in matched_norms(transformer, lora):
             module.register_forward_hook(self._instead(gain.to(device, dtype)))
 
-    def set_scale(self, scale: float) -> None:
-        """The layers read the scale as they run."""
+    def set_scale(self, scale: float, loras: Sequence[Applied] = ()) -> None:
+        """The control layers read the scale as they run; a user's layers are hung beside them, and taken down again."""
         self.scale = scale
+        wanted = tuple(applied.key for applied in loras)
+        if wanted == self._set:
+            return
+        self._set = ()
+        while self._users:
+            self._users.pop().remove()
+        for applied in loras:
+            for _, module, layer in matched_user_layers(self._transformer, applied.lora):
+                hook = _added(layer.to(self._device, self._dtype), applied.scale)
+                self._users.append(module.register_forward_hook(hook))
+        self._set = wanted
+
+    def check(self, loras: Sequence[Applied]) -> None:
+        """Raises WeightsInvalid for the first LoRA that is not for this transformer."""
+        _check(self._transformer, loras)
 
     def _narrowed(self, width: int) -> Callable[[nn.Module, tuple[Any, ...]], tuple[Any, ...]]:
         """The base's own linear sees its own latents; the LoRA beside it sees the control latents too."""
@@ -114,59 +174,20 @@ class LiveAdapter(ControlAdapter):
         return hook
 
 
-def _matched_layers(transformer: Any, lora: ControlLora) -> Iterator[tuple[str, Any, LoraLayer]]:
-    """Each LoRA layer with its name and the linear it belongs to. Raises WeightsInvalid where one does not fit."""
-    for name, layer in lora.layers.items():
-        module: Any = _submodule(transformer, name, nn.Linear)
-        if name == _INPUT and layer.shape[1] == module.in_features:
-            raise _not_widened(transformer, module.in_features)
-        inputs = 2 * module.in_features if name == _INPUT else module.in_features
-        if layer.shape != (module.out_features, inputs):
-            raise _misfit(name, layer.shape, (module.out_features, inputs))
-        if layer.bias is not None and (module.bias is None or layer.bias.shape != module.bias.shape):
-            raise _misfit(f"{name}'s bias", layer.bias.shape, (module.out_features,))
-        yield name, module, layer
+def _check(transformer: Any, loras: Sequence[Applied]) -> None:
+    for applied in loras:
+        for _ in matched_user_layers(transformer, applied.lora):
+            pass
 
 
-def _matched_norms(transformer: Any, lora: ControlLora) -> Iterator[tuple[Any, Tensor]]:
-    """Each norm that the LoRA replaces, with the LoRA's gain. Raises WeightsInvalid where one does not fit."""
-    for name, gain in lora.norms.items():
-        module: Any = _submodule(transformer, name, nn.RMSNorm)
-        if module.weight.shape != gain.shape:
-            raise _misfit(name, gain.shape, module.weight.shape)
-        yield module, gain
+def _added(layer: LoraLayer, scale: float) -> Callable[[nn.Module, tuple[Any, ...], Tensor], Tensor]:
+    def hook(_module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
+        return output + scale * layer.gain * linear(linear(args[0], layer.down), layer.up, layer.bias)
+
+    return hook
 
 
-def _submodule(transformer: Any, name: str, kind: type[nn.Module]) -> nn.Module:
-    try:
-        module: nn.Module | None = transformer.get_submodule(name)
-    except AttributeError:
-        module = None
-    if not isinstance(module, kind):
-        raise WeightsInvalid(f"The control LoRA does not fit this transformer, which has no {name} for it.")
-    return module
-
-
-def _not_widened(transformer: Any, width: int) -> WeightsInvalid:
-    if transformer.out_channels < width:
-        return WeightsInvalid(
-            f"The base's image input is {width} wide already, as in a depth checkpoint such as FLUX.1-Depth-dev. "
-            "The depth LoRA belongs on the plain base, FLUX.1-dev."
-        )
-    return WeightsInvalid(
-        f"The LoRA takes no control image: its image input is {width} wide, as the base's own. It may be a LoRA of "
-        "style; what is needed is a control LoRA such as FLUX.1-Depth-dev-lora."
-    )
-
-
-def _misfit(name: str, theirs: tuple[int, ...], ours: tuple[int, ...]) -> WeightsInvalid:
-    return WeightsInvalid(
-        f"The control LoRA does not fit this transformer: {name} is {tuple(theirs)} in the LoRA, "
-        f"and {tuple(ours)} is what the transformer takes."
-    )
-
-
-def _kept(tensor: Tensor) -> Tensor:
+def _copy(tensor: Tensor) -> Tensor:
     return tensor.detach().clone()
 
 
@@ -179,14 +200,21 @@ def _write(module: Any, weight: Tensor) -> None:
         module.in_features = weight.shape[1]
 
 
-def _merged_weight(weight: Tensor, layer: LoraLayer, scale: float) -> Tensor:
-    """W0 (widened by zeros where the LoRA takes more inputs) + scale * gain * up @ down, summed in float32."""
-    down, up = layer.down.float(), layer.up.float()
-    base = pad(weight.float(), (0, down.shape[1] - weight.shape[1]))
-    return torch.addmm(base, up, down, alpha=scale * layer.gain).to(weight.dtype)
+def _merged_weight(weight: Tensor, parts: Sequence[tuple[LoraLayer, float]]) -> Tensor:
+    """W0 plus each part's scale * gain * up @ down, summed in float32, as wide as the widest part."""
+    if not parts:
+        return weight
+    width = max(weight.shape[1], *(layer.down.shape[1] for layer, _ in parts))
+    merged = pad(weight.float(), (0, width - weight.shape[1]))
+    for layer, scale in parts:
+        down = pad(layer.down.float(), (0, width - layer.down.shape[1]))
+        merged = torch.addmm(merged, layer.up.float(), down, alpha=scale * layer.gain)
+    return merged.to(weight.dtype)
 
 
-def _merged_bias(bias: Tensor, layer: LoraLayer, scale: float) -> Tensor:
-    if layer.bias is None:
-        return bias
-    return (bias.float() + scale * layer.gain * layer.bias.float()).to(bias.dtype)
+def _merged_bias(bias: Tensor, parts: Sequence[tuple[LoraLayer, float]]) -> Tensor:
+    merged = bias.float()
+    for layer, scale in parts:
+        if layer.bias is not None:
+            merged = merged + scale * layer.gain * layer.bias.float()
+    return merged.to(bias.dtype)

@@ -66,9 +66,12 @@ def transformer_to_diffusers(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]
     return _converted(tensors)
 
 
-def lora_to_diffusers(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A control LoRA under diffusers' names, each fused matrix's `lora_A` shared by the parts it splits into."""
-    return _converted(tensors)
+def lora_to_diffusers(tensors: Mapping[str, Tensor], width: int | None = None) -> dict[str, Tensor]:
+    """A LoRA under diffusers' names, each fused matrix's `lora_A` shared by the parts it splits into.
+
+    A control LoRA tells the model's width by its image input; for any other, `width` is what it must fit.
+    """
+    return _converted(tensors, width)
 
 
 def transformer_config(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -101,8 +104,8 @@ def _count(tensors: Mapping[str, Tensor], blocks: str) -> int:
     return len({name.split(".")[1] for name in tensors if name.startswith(blocks + ".")})
 
 
-def _converted(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    width = _width(tensors)
+def _converted(tensors: Mapping[str, Tensor], width: int | None = None) -> dict[str, Tensor]:
+    width = width or _width(tensors)
     return {
         new: part
         for name, tensor in tensors.items()

@@ -13,6 +13,7 @@ from depthwright.engine.adapter import ControlAdapter
 from depthwright.engine.depth import DepthEstimator
 from depthwright.engine.fidelity import DepthMap
 from depthwright.engine.profiles import Profile
+from depthwright.engine.user_lora import UserLoras
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Components:
     model_version: str
     transformer: Any
     adapter: ControlAdapter
+    loras: UserLoras
     vae: Any
     text_encoder: Any
     text_encoder_2: Any
@@ -49,7 +51,7 @@ class Components:
 
     def forget(self) -> None:
         """Let go of what could be computed again."""
-        for kept in (self.prompts, self.depths, self.controls):
+        for kept in (self.prompts, self.depths, self.controls, self.loras):
             kept.clear()
 
     @property

@@ -1,6 +1,6 @@
 """Denoising as a generator: it yields after every step, and whoever holds it may stop there."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +11,7 @@ from depthwright.engine.acceleration.forward import Conditions, FastWalk, PlainW
 from depthwright.engine.acceleration.step_cache import StepCache
 from depthwright.engine.components import Components, TextEmbeddings
 from depthwright.engine.sampling import clean_estimate, image_ids, initial_noise, pack, schedule
+from depthwright.engine.user_lora import Applied
 from depthwright.parameters import Level, Size
 
 
@@ -39,11 +40,12 @@ def denoise(
     steps: int,
     guidance_scale: float,
     acceleration: Level = "none",
+    loras: Sequence[Applied] = (),
 ) -> Generator[Step, None, None]:
     """Walk from the seed's noise to latents, one image, `steps` times.
 
     `control` [1, N, C] lies beside the latents; at a control scale of 0 it is None, and the model the plain base.
-    The scale is set before every step: between two steps the model may have served another request.
+    Scale and LoRAs are set before every step: between two steps the model may have served another request.
     """
     device, dtype = components.device, components.dtype
     # 1. The start, and the way.
@@ -65,11 +67,11 @@ def denoise(
         guidance=guidance,
         control=control,
     )
-    components.adapter.set_scale(control_scale)
+    components.adapter.set_scale(control_scale, loras)
     walk, cache = _walk(components, conditions, acceleration)
     # 3. Step by step.
     for index, timestep in enumerate(scheduler.timesteps):
-        components.adapter.set_scale(control_scale)
+        components.adapter.set_scale(control_scale, loras)
         velocity = walk.velocity(latents, index)
         estimate = clean_estimate(latents, velocity, sigmas[index])
         latents = scheduler.step(velocity, timestep, latents, return_dict=False)[0]

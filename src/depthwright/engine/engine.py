@@ -1,6 +1,6 @@
 """The engine as its users hold it: load once, generate as often as you like."""
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Self
@@ -17,6 +17,7 @@ from depthwright.engine.profiles import load_profile
 from depthwright.errors import InvalidImage
 from depthwright.events import Event, Finished
 from depthwright.images import open_image
+from depthwright.loras import LoraFile
 from depthwright.parameters import Compile, GenerationParameters, SizeBounds
 from depthwright.result import GenerationResult
 
@@ -72,32 +73,40 @@ class Engine:
         *,
         prompt: str,
         control_image: ControlImage | None = None,
+        loras: Sequence[LoraFile] = (),
         size_bounds: SizeBounds | None = None,
         **fields: object,
     ) -> GenerationResult:
         """Generate and wait. `fields` are those of `GenerationParameters`; all are checked before a model runs.
 
         `control_image` is a photo or depth map: a PIL picture, a file, or an array [H, W] or [H, W, 3] of uint8 or of
-        floats in 0..1. Absent: our own example. Raises InvalidParameter, InvalidImage or OutOfMemory.
+        floats in 0..1. Absent: our own example. `loras` are safetensors files for FLUX, five at most, that act after
+        the depth LoRA in this order, such as LoraFile(Path("style.safetensors"), scale=0.8).
+        Raises InvalidParameter, InvalidImage, WeightsMissing, WeightsInvalid or OutOfMemory.
         """
         bounds = {"size_bounds": size_bounds} if size_bounds else {}
         parameters = GenerationParameters.from_user(**bounds, prompt=prompt, **fields)  # type: ignore[arg-type]
-        for event in self.stream(parameters, control_image):
+        for event in self.stream(parameters, control_image, loras):
             if isinstance(event, Finished):
                 return event.result
         raise RuntimeError("the pipeline ended without a result")
 
     def stream(
-        self, parameters: GenerationParameters, control_image: ControlImage | None = None
+        self,
+        parameters: GenerationParameters,
+        control_image: ControlImage | None = None,
+        loras: Sequence[LoraFile] = (),
     ) -> Generator[Event, None, None]:
         """Generate step by step: every stage and step is an event, the last carries the result.
 
-        Closing the generator stops the work at that step. The control image is read at once, before the first event.
+        Closing the generator stops the work at that step. Control image and LoRAs are read at once, before the
+        first event.
         """
         return run(
             self.components,
             parameters,
             as_picture(DEFAULT_CONTROL if control_image is None else control_image),
+            self.components.loras.get(loras),
         )
 
     def depth(self, image: ControlImage) -> Image.Image:

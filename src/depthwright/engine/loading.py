@@ -26,6 +26,7 @@ from depthwright.engine.placing import choose_device, place, place_large
 from depthwright.engine.profiles import Profile
 from depthwright.engine.reading import read_folder, read_model, read_transformer, read_vae
 from depthwright.engine.sources import locate, model_version
+from depthwright.engine.user_lora import UserLoras
 from depthwright.errors import WeightsInvalid
 from depthwright.parameters import Compile
 
@@ -74,6 +75,7 @@ def load_components(
         model_version=version,
         transformer=transformer,
         adapter=adapter,
+        loras=UserLoras(adapter.check, transformer.inner_dim),
         vae=vae,
         text_encoder=text_encoder,
         text_encoder_2=text_encoder_2,

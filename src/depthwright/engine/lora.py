@@ -18,7 +18,7 @@ from depthwright.errors import WeightsInvalid
 _PREFIXES = ("transformer.", "diffusion_model.", "base_model.model.")
 _A, _B, _BIAS, _ALPHA = ".lora_A.weight", ".lora_B.weight", ".lora_B.bias", ".alpha"
 _PEFT_METADATA = "lora_adapter_metadata"
-_NORMS = ("norm_q", "norm_k", "norm_added_q", "norm_added_k")
+NORMS = ("norm_q", "norm_k", "norm_added_q", "norm_added_k")
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,14 @@ class ControlLora:
 
 def read_lora(path: Path) -> ControlLora:
     """Read a LoRA file in Black Forest Labs' keys or in diffusers'. Raises WeightsInvalid."""
+    tensors, metadata = read_tensors(path)
+    if is_bfl(tensors):
+        tensors = lora_to_diffusers(tensors)
+    return parse_lora(tensors, path, metadata)
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """All tensors of a safetensors file, and its metadata. Raises WeightsInvalid."""
     if path.suffix != ".safetensors":
         raise WeightsInvalid(
             f"{path} is no safetensors file: pickled weights are never read, convert it first."
@@ -59,12 +67,9 @@ def read_lora(path: Path) -> ControlLora:
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-            metadata = file.metadata() or {}
+            return tensors, file.metadata() or {}
     except (SafetensorError, OSError) as error:
         raise WeightsInvalid(f"{path} cannot be read as safetensors: {error}.") from error
-    if is_bfl(tensors):
-        tensors = lora_to_diffusers(tensors)
-    return parse_lora(tensors, path, metadata)
 
 
 def parse_lora(
@@ -74,24 +79,32 @@ def parse_lora(
 
     `metadata` is the file's own: PEFT writes there what its layers are scaled by, where no `.alpha` tensor says it.
     """
-    settings = _peft_settings(metadata or {}, path)
-    # Memory of their own: slices of fused matrices lie where other kernels, with another last bit, would work on them.
-    plain = {_without_prefix(name): tensor.clone() for name, tensor in tensors.items()}
-    layers: dict[str, LoraLayer] = {}
+    layers, others = split_layers(tensors, path, metadata)
     norms: dict[str, Tensor] = {}
-    for name, tensor in plain.items():
+    for name, tensor in others.items():
         module = name.rpartition(".")[0]
-        if name.endswith(_A):
-            layers[name.removesuffix(_A)] = _layer(name.removesuffix(_A), plain, settings, path)
-        elif module.rpartition(".")[2] in _NORMS:
-            norms[module] = tensor
-        elif not any(
-            name.endswith(end) and name.removesuffix(end) + _A in plain for end in (_B, _BIAS, _ALPHA)
-        ):
+        if module.rpartition(".")[2] not in NORMS:
             raise WeightsInvalid(f"{path} is no depth control LoRA: {name} has no place in one.")
+        norms[module] = tensor
     if "x_embedder" not in layers:
         raise WeightsInvalid(f"{path} is no control LoRA: it does not widen the image input (x_embedder).")
     return ControlLora(layers, norms)
+
+
+def split_layers(
+    tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str] | None = None
+) -> tuple[dict[str, LoraLayer], dict[str, Tensor]]:
+    """Diffusers-keyed tensors as layers by the name of their linear, and what is left. Raises WeightsInvalid."""
+    settings = _peft_settings(metadata or {}, path)
+    # Memory of their own: slices of fused matrices lie where other kernels, with another last bit, would work on them.
+    plain = {_without_prefix(name): tensor.clone() for name, tensor in tensors.items()}
+    layers = {
+        name.removesuffix(_A): _layer(name.removesuffix(_A), plain, settings, path)
+        for name in plain
+        if name.endswith(_A)
+    }
+    belonging = {module + end for module in layers for end in (_A, _B, _BIAS, _ALPHA)}
+    return layers, {name: tensor for name, tensor in plain.items() if name not in belonging}
 
 
 def _layer(module: str, tensors: Mapping[str, Tensor], settings: Mapping[str, Any], path: Path) -> LoraLayer:

@@ -3,7 +3,7 @@
 `run` is a generator of events. Closing it stops the work where it stands; nothing of a request stays on the models.
 """
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from functools import partial
 
 from PIL import Image
@@ -21,6 +21,7 @@ from depthwright.engine.fidelity import DepthMap, measure
 from depthwright.engine.framing import Frame, frame
 from depthwright.engine.memory import memory_guard
 from depthwright.engine.text import encode_prompt
+from depthwright.engine.user_lora import Applied
 from depthwright.engine.work import Work
 from depthwright.events import (
     Event,
@@ -35,7 +36,12 @@ from depthwright.result import Acceleration, Fidelity, GenerationResult
 Events = Generator[Event, None, None]
 
 
-def run(components: Components, parameters: GenerationParameters, control_image: Image.Image) -> Events:
+def run(
+    components: Components,
+    parameters: GenerationParameters,
+    control_image: Image.Image,
+    loras: Sequence[Applied] = (),
+) -> Events:
     """Generate `parameters.num_images` pictures. Raises DepthwrightError; OutOfMemory among them."""
     work = Work(components.device)
     framed = frame(parameters.size, components.multiple, components.profile.native)
@@ -82,7 +88,7 @@ def run(components: Components, parameters: GenerationParameters, control_image:
             # 4. Denoise, from this image's own noise.
             yield StageStarted("denoise")
             last = yield from _denoised(
-                components, parameters, text, control, framed, index, image_seed, work
+                components, parameters, text, control, framed, index, image_seed, work, loras
             )
             forecast += last.forecast
             yield work.finished("denoise")
@@ -118,6 +124,8 @@ def run(components: Components, parameters: GenerationParameters, control_image:
                 techniques=components.chosen.levels[parameters.acceleration].names,
                 steps_forecast=forecast,
             ),
+            loras=tuple(applied.told for applied in loras),
+            warnings=tuple(applied.warning for applied in loras if applied.warning),
         )
     )
 
@@ -131,6 +139,7 @@ def _denoised(
     index: int,
     seed: int,
     work: Work,
+    loras: Sequence[Applied],
 ) -> Generator[Event, None, Step]:
     """One image's last step, with an event after every step."""
     steps = denoise(
@@ -143,6 +152,7 @@ def _denoised(
         steps=parameters.num_inference_steps,
         guidance_scale=parameters.guidance_scale,
         acceleration=parameters.acceleration,
+        loras=loras,
     )
     for step in work.each("denoise", steps):
         yield StepFinished(

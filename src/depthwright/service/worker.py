@@ -125,7 +125,7 @@ class Worker:
             fidelity=tuple(vars(each) for each in result.fidelity),
             timings=_timings(prepared, result, time.perf_counter() - started),
             model_version=result.model_version,
-            warnings=warnings,
+            warnings=(*warnings, *result.warnings),
             acceleration=asdict(result.acceleration),
         )
         if not self._persist(lambda: self._queue.finish(claim, outcome)):
