@@ -67,7 +67,8 @@ def train(folder: Path, plan: Plan) -> None:
     common, rng = (np.random.default_rng((2, state.step, number)) for number in (99, parallel.rank()))
     torch.manual_seed(2 + state.step + 10**6 * parallel.rank())
     log = Log(
-        folder / "flow.csv", ("seconds", "step", "loss_control", "loss_base", "loss_colour", "loss_naming")
+        folder / "flow.csv",
+        ("seconds", "step", "loss_control", "loss_base", "loss_colour", "loss_naming", "loss_pointing"),
     )
     asked_to_stop: list[int] = []
     before = {
@@ -156,8 +157,10 @@ def descend(state: State, plan: Plan) -> None:
 
 
 def _tell(state: State, log: Log, bar: tqdm) -> None:
-    figures = [[float(one) for one in (c.plain, b.plain, c.colour, c.naming)] for c, b in state.recent]
-    control, base, colour, naming = np.mean(figures, axis=0)
+    figures = [
+        [float(one) for one in (c.plain, b.plain, c.colour, c.naming, c.pointing)] for c, b in state.recent
+    ]
+    control, base, colour, naming, pointing = np.mean(figures, axis=0)
     state.recent.clear()
     if parallel.rank() > 0:
         return
@@ -168,8 +171,9 @@ def _tell(state: State, log: Log, bar: tqdm) -> None:
         loss_base=base,
         loss_colour=colour,
         loss_naming=naming,
+        loss_pointing=pointing,
     )
-    bar.set_postfix(control=f"{control:.3f}", colour=f"{colour:.3f}", naming=f"{naming:.3f}")
+    bar.set_postfix(control=f"{control:.3f}", colour=f"{colour:.3f}", pointing=f"{pointing:.3f}")
 
 
 def _resume(kept: dict[str, checkpoint.Tensors], state: State) -> None:

@@ -17,22 +17,24 @@ from torch.nn import functional
 from training.flow_data import Examples
 from training.linear_codec import LinearCodec
 from training.model import EmbeddedModel
+from training.pointing import colour_words
 from training.scenes import MOST_THINGS
 
 TOKEN_SIDE = 32
-NAMING_WEIGHT, COLOUR_WEIGHT = 0.3, 1.0
+NAMING_WEIGHT, POINTING_WEIGHT, COLOUR_WEIGHT = 0.3, 0.3, 1.0
 # Above this share of noise the picture no longer tells what colour an object has.
 WORDS_DECIDE = 0.93
 
 
 @dataclass(frozen=True)
 class Loss:
-    """`total` to descend; for the log the plain error over all tokens, objects' mean error, and naming's."""
+    """`total` to descend; for the log the plain error over all tokens, objects' mean error, naming's and pointing's."""
 
     total: Tensor
     plain: Tensor
     colour: Tensor
     naming: Tensor
+    pointing: Tensor
 
 
 def pack(latents: Tensor) -> Tensor:
@@ -88,9 +90,14 @@ def velocity_loss(
     # 4. Names of what stands where, asked for where only the words can tell (the base places things as it likes).
     targets = names(batch, shares, t > WORDS_DECIDE) if scale > 0 else None
     naming = model.naming.loss(*targets) if targets else tokens.new_zeros(())
+    # 5. The way to them: which word each object's tokens attend to.
+    pointing = tokens.new_zeros(())
+    if scale > 0:
+        words = colour_words(batch.t5, batch.colours, model.colour_ids)
+        pointing = model.pointing.loss(words, shares, batch.t5.shape[1])
     return Loss(
-        tokens + COLOUR_WEIGHT * colour + NAMING_WEIGHT * naming,
-        *(value.detach() for value in (square.mean(), colour, naming)),
+        tokens + COLOUR_WEIGHT * colour + NAMING_WEIGHT * naming + POINTING_WEIGHT * pointing,
+        *(value.detach() for value in (square.mean(), colour, naming, pointing)),
     )
 
 

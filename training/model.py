@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import AutoTokenizer, CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
 
+from training.pointing import Pointing
 from training.scenes import COLOURS, SHAPES
 from training.words import CLIP_LENGTH, T5_LENGTH
 
@@ -101,6 +102,8 @@ class Naming(nn.Module):
 class EmbeddedModel(nn.Module):
     """Transformer, CLIP and T5 encoders, and the LoRA layers wrapped around the transformer's."""
 
+    colour_ids: Tensor
+
     def __init__(self, tokenizers: Path) -> None:
         super().__init__()
         self.tokenizer = AutoTokenizer.from_pretrained(tokenizers / "tokenizer")
@@ -147,6 +150,9 @@ class EmbeddedModel(nn.Module):
         self.scale = Scale()
         _wrap(self.transformer, self.scale)
         self.naming = Naming(self.transformer)
+        self.pointing = Pointing(self.transformer)
+        ids = [self.tokenizer_2(colour).input_ids[0] for colour in COLOURS]
+        self.register_buffer("colour_ids", torch.tensor(ids), persistent=False)
 
     def tokenise(self, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Captions -> token ids of T5 [B, 40] and CLIP [B, 48], padded as FLUX pipelines do: T5 sees its padding."""

@@ -33,8 +33,9 @@ from training.export import export
 from training.linear_codec import fit, fold, install, unfold
 from training.model import EmbeddedModel
 from training.muon import Muon
+from training.pointing import colour_words
 from training.render import RELIEF, render
-from training.scenes import RELIEFS, STYLES, random_scene
+from training.scenes import COLOURS, RELIEFS, STYLES, random_scene
 
 BLINK = 0.02
 EMBEDDED = Path(autoencoder.__file__).parents[1] / "src" / "depthwright" / "engine" / "embedded"
@@ -226,3 +227,19 @@ def test_a_mirrored_scene_is_told_mirrored(run: Path) -> None:
         columns = np.nonzero(ids == 0)[1]
         if len(columns) > 40 and abs(scene.things[0].x) > 1:
             assert (columns.mean() > 31.5) == (scene.things[0].x > 0)
+
+
+def test_each_object_is_taught_to_look_at_the_word_of_its_colour(run: Path) -> None:
+    model = EmbeddedModel(run / "embedded")
+    captions = ["a red cube and a blue sphere on sand with a blue wall", ""]
+    t5, _ = model.tokenise(captions)
+    table = list(COLOURS)
+    colours = torch.tensor([[table.index("red"), table.index("blue"), table.index("green"), -1]] * 2)
+    words = colour_words(t5, colours, model.colour_ids)
+    told = model.tokenizer_2.convert_ids_to_tokens(t5[0].tolist())
+    assert [told[place].strip("▁") for place in words[0, :2]] == ["red", "blue"]
+    assert words[0, 1] < len(told) - 1 - told[::-1].index(
+        told[words[0, 1]]
+    )  # the object's word, not the wall's
+    assert words[0, 2:].tolist() == [-1, -1]
+    assert words[1].tolist() == [-1] * 4
