@@ -80,7 +80,7 @@ def main() -> None:
                 "step_s": step,
                 "scale_change_s": change,
                 "memory_gb": _peak_memory(device),
-                "tflop": _tflop(geometry, tokens, (rows, columns)),
+                "tflop": step_tflop(geometry, tokens, (rows, columns)),
                 "matmul_tflop_s": _matmul(device, dtype),
                 "compiled_anew": counters["inductor"]["fxgraph_cache_miss"],
             }
@@ -192,7 +192,7 @@ def _peak_memory(device: torch.device) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
 
 
-def _tflop(geometry: dict[str, Any], tokens: int, grid: tuple[int, int]) -> float:
+def step_tflop(geometry: dict[str, Any], tokens: int, grid: tuple[int, int]) -> float:
     """What one step of the merged model multiplies and adds, counted by torch on tensors without memory."""
     meta = torch.device("meta")
     conditions, latents = _told(geometry, tokens, grid, 1, meta, torch.float32)

@@ -1,6 +1,9 @@
 """Fixtures that many tests share."""
 
+from collections.abc import Iterator
+
 import pytest
+import torch
 
 from tests.support.tiny import Tiny, save_tiny
 
@@ -9,3 +12,12 @@ from tests.support.tiny import Tiny, save_tiny
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
     """The toy FLUX on disk; nobody writes to it."""
     return save_tiny(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """As the pipeline works; on a busy machine two threads would wait for each other, spinning."""
+    given = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(given)

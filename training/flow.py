@@ -173,7 +173,9 @@ def _tell(state: State, log: Log, bar: tqdm) -> None:
         loss_naming=naming,
         loss_pointing=pointing,
     )
-    bar.set_postfix(control=f"{control:.3f}", colour=f"{colour:.3f}", pointing=f"{pointing:.3f}")
+    bar.set_postfix(
+        control=f"{control:.3f}", colour=f"{colour:.3f}", naming=f"{naming:.3f}", pointing=f"{pointing:.3f}"
+    )
 
 
 def _resume(kept: dict[str, checkpoint.Tensors], state: State) -> None:

@@ -81,6 +81,7 @@ def velocity_loss(
     noisy = torch.lerp(clean, noise, t[:, None, None])
     guidance = torch.empty(len(clean), device=device).uniform_(1, 8)
     grid = (batch.rgb.shape[2] // TOKEN_SIDE, batch.rgb.shape[3] // TOKEN_SIDE)
+    model.pointing.listen(scale > 0)
     velocity = model.velocity(noisy, control, t, (batch.t5, batch.clip), guidance, grid, scale)
     # 3. Its error: token by token, and object by object, where texture averages out and colour remains.
     error = velocity - (noise - clean)
@@ -95,6 +96,7 @@ def velocity_loss(
     if scale > 0:
         words = colour_words(batch.t5, batch.colours, model.colour_ids)
         pointing = model.pointing.loss(words, shares, batch.t5.shape[1])
+    model.pointing.listen(False)
     return Loss(
         tokens + COLOUR_WEIGHT * colour + NAMING_WEIGHT * naming + POINTING_WEIGHT * pointing,
         *(value.detach() for value in (square.mean(), colour, naming, pointing)),

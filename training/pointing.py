@@ -23,14 +23,20 @@ class Pointing(nn.Module):
 
     def __init__(self, transformer: FluxTransformer2DModel) -> None:
         super().__init__()
+        self._listens = False
         self._seen: dict[int, tuple[Any, Tensor, tuple[Tensor, Tensor]]] = {}
         for number in BLOCKS:
             attention = transformer.single_transformer_blocks[number].attn
             attention.register_forward_pre_hook(self._keeper(number), with_kwargs=True)
 
+    def listen(self, wanted: bool) -> None:
+        """Whether what the next pass attends with is kept: `loss` asks for it, and nothing else needs the memory."""
+        self._listens = wanted
+        self._seen.clear()
+
     def _keeper(self, number: int) -> Any:
         def keep(attention: nn.Module, _args: tuple[Any, ...], told: dict[str, Any]) -> None:
-            if torch.is_grad_enabled():
+            if self._listens:
                 self._seen[number] = (attention, told["hidden_states"], told["image_rotary_emb"])
 
         return keep

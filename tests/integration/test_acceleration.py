@@ -1,7 +1,6 @@
 """Every fast path against the reference within its bound, and each technique where it is missing."""
 
 import random
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,8 @@ from depthwright.engine.profiles import StepCacheSettings, load_profile
 from depthwright.engine.text import encode_prompt
 from depthwright.parameters import Level, Size
 from tests.support.tiny import Tiny
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 SCALES = (0.0, 0.5, 1.0, 2.0)
 RENDERS = (Size(96, 64), Size(64, 112))
@@ -79,15 +80,6 @@ def test_joined_projections_follow_every_change_of_the_scale(tiny: Tiny) -> None
     assert not torch.equal(weight, before)
     components.adapter.set_scale(0)
     assert torch.equal(weight, before)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """As the pipeline works; on a busy machine two threads would wait for each other, spinning."""
-    given = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(given)
 
 
 @pytest.fixture(scope="module")

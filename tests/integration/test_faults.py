@@ -95,6 +95,7 @@ def test_faults_of_the_model_are_told_in_words_and_the_next_prediction_is_made(s
         assert (bug["status"], bug["code"]) == ("failed", 5000)
         assert "ZeroDivision" not in bug["error"]
         assert ended(client, submit(client, "memory"))["status"] == "completed"
+        assert "The fake engine was told to warn." in ended(client, submit(client, "warn"))["warnings"]
 
 
 def test_ids_that_were_answered_survive_a_killed_server_and_are_made_after_its_restart(

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from benchmarks import geometry_run
 from depthwright.engine.acceleration.compilation import missing_compiler
 
 CPU = torch.device("cpu")
@@ -47,6 +48,15 @@ def test_techniques_say_what_diffusers_says(
     assert all(value > 0 for name, value in figures.items() if name != "compiled_anew")
     assert figures["compiled_anew"] == 0
     assert figures["tflop"] == reference[0]["tflop"]
+
+
+@pytest.mark.parametrize(("size", "tflop"), [((1024, 1024), 74.4), ((864, 1632), 103.1)])
+def test_a_step_of_flux_is_counted_as_others_count_it(size: tuple[int, int], tflop: float) -> None:
+    geometry = dict(geometry_run.GEOMETRIES["flux"])
+    del geometry["rank"]
+    tokens = geometry.pop("tokens")
+    grid = (size[1] // geometry_run.PIXELS, size[0] // geometry_run.PIXELS)
+    assert geometry_run.step_tflop(geometry, tokens, grid) == pytest.approx(tflop, abs=0.05)
 
 
 @pytest.mark.skipif(missing_compiler(CPU) is not None, reason="no C++ compiler here: nothing can be compiled")

@@ -243,3 +243,35 @@ def test_each_object_is_taught_to_look_at_the_word_of_its_colour(run: Path) -> N
     )  # the object's word, not the wall's
     assert words[0, 2:].tolist() == [-1, -1]
     assert words[1].tolist() == [-1] * 4
+
+
+def test_where_heads_point_is_learned_from_its_loss_alone(run: Path) -> None:
+    """The gradient reaches queries and keys; what listens to nobody keeps nothing."""
+    torch.manual_seed(0)
+    model = EmbeddedModel(run / "embedded")
+    t5, clip = model.tokenise(["a red cube and a blue sphere on sand"])
+    words = colour_words(
+        t5,
+        torch.tensor([[list(COLOURS).index("red"), list(COLOURS).index("blue"), -1, -1]]),
+        model.colour_ids,
+    )
+    shares = torch.zeros(1, 4, 16)
+    shares[0, 0, :8], shares[0, 1, 8:] = 1, 1
+    tokens = torch.randn(1, 16, 128)
+    told = (torch.tensor([0.9]), (t5, clip), torch.tensor([3.5]), (4, 4), 1.0)
+    optimiser = torch.optim.Adam(model.transformer.single_transformer_blocks.parameters(), lr=3e-3)
+    losses = []
+    for _ in range(25):
+        model.pointing.listen(True)
+        model.velocity(tokens, tokens, *told)
+        loss = model.pointing.loss(words, shares, t5.shape[1])
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(float(loss.detach()))
+    # Below what picking either colour gives, ln 2: each object finds its own.
+    assert losses[0] > 2
+    assert losses[-1] < 0.3
+    model.pointing.listen(False)
+    model.velocity(tokens, tokens, *told)
+    assert not model.pointing._seen

@@ -1,6 +1,7 @@
 """A LoRA that a user brings acts as in diffusers, beside the depth LoRA, and leaves nothing behind."""
 
-from collections.abc import Iterator
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +16,19 @@ from torch import Tensor
 
 from depthwright.engine.adapter import LiveAdapter, MergedAdapter
 from depthwright.engine.engine import Engine
+from depthwright.engine.fitting import matched_user_layers
 from depthwright.engine.loading import load_components
-from depthwright.engine.lora import read_lora
+from depthwright.engine.lora import ControlLora, UserLora, read_lora
 from depthwright.engine.user_lora import Applied, read_user_lora
 from depthwright.errors import InvalidParameter, WeightsInvalid, WeightsMissing
 from depthwright.events import Finished
 from depthwright.loras import LoraFile
 from depthwright.parameters import GenerationParameters
 from depthwright.result import GenerationResult
-from tests.integration.test_adapter import bare_pipeline, forward, load
+from tests.support.adapting import adapted, bare_pipeline, forward, load
 from tests.support.tiny import TOKEN, WIDTH, Tiny
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 RANK = 2
 # One linear of each kind, the image input at the base's own width among them.
@@ -34,15 +38,6 @@ LINEARS = {
     "transformer_blocks.1.ff.net.2": (WIDTH, 4 * WIDTH),
     "single_transformer_blocks.1.proj_out": (WIDTH, 5 * WIDTH),
 }
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """As the pipeline works; on a busy machine two threads would wait for each other, spinning."""
-    given_ = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(given_)
 
 
 def matrices(seed: int) -> dict[str, Tensor]:
@@ -68,13 +63,6 @@ def styles(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 def applied(path: Path, scale: float) -> Applied:
     return Applied(read_user_lora(path, path.name, WIDTH), scale)
-
-
-def adapted(kind: str, tiny: Tiny) -> tuple[FluxTransformer2DModel, MergedAdapter | LiveAdapter]:
-    transformer, lora = load(tiny), read_lora(tiny.lora)
-    if kind == "merged":
-        return transformer, MergedAdapter(transformer, lora)
-    return transformer, LiveAdapter(transformer, lora, torch.device("cpu"), torch.float32)
 
 
 @pytest.mark.parametrize("kind", ["merged", "live"])
@@ -152,11 +140,86 @@ def test_keys_of_other_trainers_are_the_same_lora(tiny: Tiny, tmp_path: Path) ->
     for name, tensors in (("kohya", kohya), ("bare", bare)):
         lora = read_user_lora(written(tmp_path, name, tensors), name, WIDTH)
         assert lora.layers.keys() == {"transformer_blocks.3.attn.to_out.0"}
-        LiveAdapter(full, read_lora(tiny.lora), torch.device("cpu"), torch.float32).check((Applied(lora, 1),))
+        assert len(list(matched_user_layers(full, lora))) == 1
         layer = lora.layers["transformer_blocks.3.attn.to_out.0"]
         merged.append(layer.gain * layer.up @ layer.down)
     assert torch.allclose(merged[0], merged[1], atol=1e-5)
     assert torch.allclose(merged[0], up @ down / RANK, atol=1e-5)
+
+
+@pytest.mark.parametrize("odd", ["diff", "diff_b", "position_embedding.lora_up.weight", "w_norm.diff"])
+def test_what_diffusers_would_leave_out_of_a_kohya_file_is_an_error(odd: str, tmp_path: Path) -> None:
+    module = "lora_unet_double_blocks_3_img_attn_proj"
+    good = {
+        f"{module}.lora_down.weight": torch.randn(RANK, WIDTH),
+        f"{module}.lora_up.weight": torch.randn(WIDTH, RANK),
+        f"{module}.alpha": torch.tensor(1.0),
+    }
+    assert read_user_lora(written(tmp_path, "good", good), "good", WIDTH).layers
+    both = written(tmp_path, "odd", {**good, f"{module}.{odd}": torch.ones(3)})
+    with pytest.raises(WeightsInvalid, match=f"{odd} has no place in one"):
+        read_user_lora(both, "odd", WIDTH)
+
+
+def test_keys_of_xlabs_are_read(tmp_path: Path) -> None:
+    down, up = torch.randn(RANK, WIDTH), torch.randn(3 * WIDTH, RANK)
+    name = "double_blocks.0.processor.qkv_lora1"
+    file = written(tmp_path, "xlabs", {f"{name}.down.weight": down, f"{name}.up.weight": up})
+    lora = read_user_lora(file, "xlabs", WIDTH)
+    parts = [lora.layers[f"transformer_blocks.0.attn.to_{part}"] for part in "qkv"]
+    assert torch.equal(torch.cat([part.up @ part.down for part in parts]), up @ down)
+
+
+def test_a_linear_that_only_a_users_lora_reaches_is_restored_to_the_bit(
+    tiny: Tiny, styles: tuple[Path, Path]
+) -> None:
+    """A control LoRA need not touch every linear; FLUX's own does."""
+    whole = read_lora(tiny.lora)
+    few = ControlLora({"x_embedder": whole.layers["x_embedder"]}, {})
+    used, fresh = load(tiny), load(tiny)
+    adapter, other = MergedAdapter(used, few), MergedAdapter(fresh, few)
+    adapter.set_scale(1.0, (applied(styles[0], 2.0),))
+    touched = used.transformer_blocks[0].attn.to_q.weight
+    assert not torch.equal(touched, load(tiny).transformer_blocks[0].attn.to_q.weight)
+    for scale in (1.0, 0.0):
+        adapter.set_scale(scale)
+        other.set_scale(scale)
+        theirs = fresh.state_dict()
+        assert all(torch.equal(value, theirs[name]) for name, value in used.state_dict().items())
+
+
+def test_biases_of_a_users_lora_act_merged_as_beside(tiny: Tiny, tmp_path: Path) -> None:
+    biases = {f"transformer.{name}.lora_B.bias": torch.randn(shape[0]) for name, shape in LINEARS.items()}
+    style = applied(written(tmp_path, "biased", {**matrices(1), **biases}), 0.7)
+    outputs = []
+    for kind in ("merged", "live"):
+        transformer, adapter = adapted(kind, tiny)
+        adapter.set_scale(1.0, (style,))
+        outputs.append(forward(transformer, control=True))
+        adapter.set_scale(1.0, (applied(written(tmp_path, "plain", matrices(1)), 0.7),))
+        assert (forward(transformer, control=True) - outputs[-1]).abs().max() > 1e-2
+    assert (outputs[0] - outputs[1]).abs().max() < 1e-5 * outputs[0].abs().max()
+
+
+def test_of_threads_that_bring_loras_at_once_one_reads_at_a_time(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was read is kept in an order that two threads at once would break."""
+    files = [written(tmp_path, f"style-{number}", matrices(number)) for number in range(8)]
+    inside, most = [], []
+
+    def slowly(*arguments: Any) -> UserLora:
+        inside.append(1)
+        most.append(len(inside))
+        time.sleep(0.02)
+        inside.pop()
+        return read_user_lora(*arguments)
+
+    monkeypatch.setattr("depthwright.engine.user_lora.read_user_lora", slowly)
+    with ThreadPoolExecutor(8) as pool:
+        got = list(pool.map(lambda file: engine.components.loras.get([LoraFile(file)]), files))
+    assert [each[0].lora.name for each in got] == [file.stem for file in files]
+    assert most == [1] * 8
 
 
 def test_black_forest_labs_keys_are_read_as_their_makers_mean_them(tmp_path: Path) -> None:
@@ -214,18 +277,23 @@ def test_the_result_tells_which_loras_acted(engine: Engine, styles: tuple[Path, 
 
 
 def test_layers_for_text_encoders_are_left_out_with_a_word(engine: Engine, tmp_path: Path) -> None:
-    text = "text_encoder.text_model.encoder.layers.0.self_attn.q_proj"
+    text, t5 = (
+        "text_encoder.text_model.encoder.layers.0.self_attn.q_proj",
+        "text_encoders.t5xxl.transformer.block",
+    )
     both = {
         **matrices(1),
         f"{text}.lora_A.weight": torch.ones(1, 4),
         f"{text}.lora_B.weight": torch.ones(4, 1),
+        f"{t5}.lora_A.weight": torch.ones(1, 4),
+        f"{t5}.lora_B.weight": torch.ones(4, 1),
     }
     result = engine.generate(
         prompt="a cube", size="512*512", num_inference_steps=1, seed=3,
         loras=[LoraFile(written(tmp_path, "both", both))],
     )  # fmt: skip
     assert result.warnings == (
-        "both: only its layers for the transformer act, its 1 for text encoders were left out.",
+        "both: only its layers for the transformer act, its 2 for text encoders were left out.",
     )
 
 
@@ -247,11 +315,11 @@ BROKEN: dict[str, tuple[dict[str, Tensor], str]] = {
             "transformer.proj_out.lora_A.weight": torch.ones(1, 7),
             "transformer.proj_out.lora_B.weight": torch.ones(5, 1),
         },
-        "does not fit this model: proj_out is",
+        "does not fit this transformer: proj_out is",
     ),
     "of another model": (
         {"unet.down.lora_A.weight": torch.ones(1, 7), "unet.down.lora_B.weight": torch.ones(5, 1)},
-        "has no unet.down",
+        "The LoRA wrong does not fit this transformer, which has no unet.down",
     ),
     "half": ({"transformer.proj_out.lora_A.weight": torch.ones(1, 7)}, "lacks a lora_B"),
     "no LoRA": ({"weights": torch.ones(3)}, "is no LoRA for FLUX"),
@@ -261,7 +329,7 @@ BROKEN: dict[str, tuple[dict[str, Tensor], str]] = {
         "no finite numbers",
     ),
     "a DoRA": ({**matrices(1), "transformer.x_embedder.dora_scale": torch.ones(3)}, "is a DoRA"),
-    "odd kohya": ({"lora_unet_nothing.lora_down.weight": torch.ones(1, 7)}, "LoRA"),
+    "odd kohya": ({"lora_unet_nothing.lora_down.weight": torch.ones(1, 7)}, "Incompatible keys"),
     "a full norm": (
         {**matrices(1), "transformer.norm_out.linear.weight": torch.ones(3)},
         "has no place in one",

@@ -10,6 +10,7 @@ import signal
 import sys
 import time
 from collections.abc import Generator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -23,6 +24,10 @@ from depthwright.loras import LoraFile
 from depthwright.parameters import GenerationParameters
 from depthwright.settings import Settings
 from tests.support.fake_engine import FakeEngine
+
+
+def _warning(event: Finished) -> Finished:
+    return Finished(replace(event.result, warnings=("The fake engine was told to warn.",)))
 
 
 class ObedientEngine(FakeEngine):
@@ -42,7 +47,8 @@ class ObedientEngine(FakeEngine):
         """Obey the prompt, else do as the fake engine does."""
         words = parameters.prompt.split()
         self.on_step = lambda _step: time.sleep(0.05 if "slow" in words else 0)
-        for event in super().stream(parameters, control_image, loras):
+        for told in super().stream(parameters, control_image, loras):
+            event = _warning(told) if "warn" in words and isinstance(told, Finished) else told
             if "fail" in words:
                 raise DepthwrightError("The fake engine was told to fail.")
             if "bug" in words:

@@ -145,7 +145,7 @@ def server_choice(
 ) -> ServerChoice | None:
     """The server that the options or settings name; None for this machine.
 
-    `model` are the options that choose a model here, by flag: they contradict a server. Raises UsageError.
+    `model` are the options about the model here, by flag: they contradict a server. Raises UsageError.
     """
     address = assembly.settings.server if server is None else server
     if not address:
@@ -156,7 +156,7 @@ def server_choice(
     if given:
         whence = "--server" if server is not None else "DEPTHWRIGHT_SERVER"
         raise click.UsageError(
-            f"{', '.join(given)} would choose a model on this machine, but {whence} sends the work to a server, "
+            f"{', '.join(given)} can only act on a model of this machine, but {whence} sends the work to a server, "
             "which has a model of its own: leave one of them out.",
             _context(),
         )

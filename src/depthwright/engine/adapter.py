@@ -33,10 +33,6 @@ class ControlAdapter(Protocol):
         """Make the transformer act at this scale and under these LoRAs of a user, whatever it was before."""
         ...
 
-    def check(self, loras: Sequence[Applied]) -> None:
-        """Raises WeightsInvalid for the first LoRA that is not for this transformer."""
-        ...
-
 
 @dataclass(frozen=True)
 class _Kept:
@@ -90,10 +86,6 @@ class MergedAdapter(ControlAdapter):
             module.weight.copy_(gain if scale > 0 else base)
         self._set, self.scale = wanted, scale
 
-    def check(self, loras: Sequence[Applied]) -> None:
-        """Raises WeightsInvalid for the first LoRA that is not for this transformer."""
-        _check(self._transformer, loras)
-
     def _parts(self, scale: float, loras: Sequence[Applied]) -> "dict[str, list[tuple[LoraLayer, float]]]":
         """What is added to each linear, in order; a linear that only a user's LoRA reaches is kept from now on."""
         parts = {name: [(layer, scale)] for name, layer in self._control.items()} if scale > 0 else {}
@@ -140,10 +132,6 @@ class LiveAdapter(ControlAdapter):
                 self._users.append(module.register_forward_hook(hook))
         self._set = wanted
 
-    def check(self, loras: Sequence[Applied]) -> None:
-        """Raises WeightsInvalid for the first LoRA that is not for this transformer."""
-        _check(self._transformer, loras)
-
     def _narrowed(self, width: int) -> Callable[[nn.Module, tuple[Any, ...]], tuple[Any, ...]]:
         """The base's own linear sees its own latents; the LoRA beside it sees the control latents too."""
 
@@ -172,12 +160,6 @@ class LiveAdapter(ControlAdapter):
             return rms_norm(args[0], gain.shape, gain, module.eps) if self.scale > 0 else None
 
         return hook
-
-
-def _check(transformer: Any, loras: Sequence[Applied]) -> None:
-    for applied in loras:
-        for _ in matched_user_layers(transformer, applied.lora):
-            pass
 
 
 def _added(layer: LoraLayer, scale: float) -> Callable[[nn.Module, tuple[Any, ...], Tensor], Tensor]:

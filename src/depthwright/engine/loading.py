@@ -75,7 +75,7 @@ def load_components(
         model_version=version,
         transformer=transformer,
         adapter=adapter,
-        loras=UserLoras(adapter.check, transformer.inner_dim),
+        loras=UserLoras(transformer),
         vae=vae,
         text_encoder=text_encoder,
         text_encoder_2=text_encoder_2,

@@ -50,6 +50,16 @@ class ControlLora:
     norms: Mapping[str, Tensor]
 
 
+@dataclass(frozen=True)
+class UserLora:
+    """Layers by the diffusers name of the linear they belong to. `text_layers` of text encoders are left out."""
+
+    name: str
+    digest: str
+    layers: Mapping[str, LoraLayer]
+    text_layers: int = 0
+
+
 def read_lora(path: Path) -> ControlLora:
     """Read a LoRA file in Black Forest Labs' keys or in diffusers'. Raises WeightsInvalid."""
     tensors, metadata = read_tensors(path)
