@@ -1,7 +1,7 @@
-"""`python -m training PHASE`: scenes, words, autoencoder, flow, guide, depth, judge, plot, export; `all` runs them all.
+"""`python -m training PHASE`: scenes, words, autoencoder, text, flow, guide, depth, judge, plot, export; or all.
 
-Every phase goes on from what its folder already holds, on a CPU or a GPU. `flow` and `guide` end by steps, which are
-the same on a slow machine, the other phases by `--minutes`. `--from-shipped` begins with the model that ships.
+Every phase goes on from what its folder already holds, on a CPU or a GPU. `text`, `flow` and `guide` end by steps,
+which are the same on a slow machine, the others by `--minutes`. `--from-shipped` begins with the model that ships.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 OUT = Path(__file__).parent / "out"
 EMBEDDED = Path(__file__).parents[1] / "src" / "depthwright" / "engine" / "embedded"
 MINUTES = {"autoencoder": 40.0, "depth": 20.0, "judge": 12.0}
-STEPS = {"flow": 6000, "guide": 600}
+STEPS = {"text": 800, "flow": 6000, "guide": 600}
+BINDING = 150
 BATCH = {"autoencoder": 8, "flow": 40, "guide": 40, "depth": 8, "judge": 16}
 JUDGE = Path(__file__).parents[1] / "benchmarks" / "judge.safetensors"
 HELD_OUT = 90_000
@@ -34,7 +35,9 @@ def main() -> None:
     )
     parser.add_argument("--target", type=Path, default=EMBEDDED, help="where `export` writes the model")
     parser.add_argument("--minutes", type=float, help="time for a training phase")
-    parser.add_argument("--steps", type=int, help="where `flow` or `guide` ends, earlier runs counted")
+    parser.add_argument(
+        "--steps", type=int, help="where `text`, `flow` or `guide` ends, earlier runs counted"
+    )
     parser.add_argument(
         "--decay", type=int, help="steps at the end over which the rate falls (default: a third)"
     )
@@ -87,6 +90,13 @@ def autoencoder(options: argparse.Namespace) -> None:
     train(options.folder, minutes, options.device, _batch(options, "autoencoder"))
 
 
+def text(options: argparse.Namespace) -> None:
+    """Train the T5 encoder on captions."""
+    from training.text import train
+
+    train(options.folder, options.steps or STEPS["text"], EMBEDDED if options.from_shipped else None)
+
+
 def flow(options: argparse.Namespace) -> None:
     """Train transformer, text encoders and control LoRA."""
     from training.flow import train
@@ -115,6 +125,7 @@ def _plan(options: argparse.Namespace, phase: str) -> Plan:
         decay=options.decay or steps // 3,
         batch=_batch(options, phase),
         rate=options.rate,
+        binding=BINDING if phase == "flow" else 0,
         shipped=EMBEDDED if options.from_shipped else None,
         compiled=options.compile,
         device=options.device,
@@ -161,6 +172,7 @@ PHASES: dict[str, Callable[[argparse.Namespace], None]] = {
     "scenes": scenes,
     "words": words,
     "autoencoder": autoencoder,
+    "text": text,
     "flow": flow,
     "guide": guide,
     "depth": depth,

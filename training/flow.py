@@ -15,7 +15,7 @@ from tqdm import tqdm
 from training import checkpoint, parallel
 from training.autoencoder import load_codec
 from training.flow_data import FlowData
-from training.flow_loss import Loss, channel_weights, velocity_loss
+from training.flow_loss import Loss, binding_loss, channel_weights, velocity_loss
 from training.log import Log
 from training.model import EmbeddedModel
 from training.muon import Muon, split
@@ -31,13 +31,14 @@ AVERAGED = 0.998
 class Plan:
     """How long, and how: the rate decays over the last `decay` of all `steps`, so a longer plan can go on from it.
 
-    A checkpoint and a sheet are written every `save_every` seconds.
+    The first `binding` steps ask for names alone. A checkpoint and a sheet are written every `save_every` seconds.
     """
 
     steps: int = 6000
     decay: int = 2000
     batch: int = 40
     rate: float = 1.0
+    binding: int = 0
     shipped: Path | None = None
     compiled: bool = False
     device: str = "cpu"
@@ -83,7 +84,10 @@ def train(folder: Path, plan: Plan) -> None:
         losses = []
         for share, scale in ((CONTROL_SHARE, draw_scale(common)), (1 - CONTROL_SHARE, 0.0)):
             batch = data.draw(max(1, round(plan.batch * share)), rng)
-            loss = velocity_loss(state.model, codec, batch, weights, scale, rng)
+            if state.step < plan.binding:
+                loss = binding_loss(state.model, codec, batch, rng)
+            else:
+                loss = velocity_loss(state.model, codec, batch, weights, scale, rng)
             (loss.total * share).backward()
             losses.append(loss)
         state.recent.append((losses[0], losses[1]))
@@ -112,6 +116,8 @@ def begin(folder: Path, plan: Plan, name: str = "flow", average_of: str | None =
         model.load_state_dict(checkpoint.load(folder / average_of)["average"])
     elif plan.shipped and not kept:
         load_shipped(model, plan.shipped)
+    if not kept and not average_of and (words := checkpoint.load(folder / "text")):
+        model.text_encoder_2.load_state_dict(words["encoder"])
     model = model.to(plan.device)
     matrices, rest = split(
         model, exclude=("lora_", "norm", "embed", "shared", "relative", "proj_out", "position", "naming")
@@ -182,7 +188,7 @@ def _resume(kept: dict[str, checkpoint.Tensors], state: State) -> None:
     state.model.load_state_dict(kept["model"])
     for name, value in kept["average"].items():
         state.average[name].copy_(value)
-    checkpoint.fill_optimisers(state.optimisers, kept["optimisers"])
+    checkpoint.fill_optimisers(state.optimisers, kept.get("optimisers", {}))
     state.step, state.seconds = int(kept["progress"]["step"]), float(kept["progress"]["seconds"])
 
 

@@ -103,6 +103,24 @@ def velocity_loss(
     )
 
 
+def binding_loss(model: EmbeddedModel, codec: LinearCodec, batch: Examples, rng: np.random.Generator) -> Loss:
+    """Names and the way to them alone, from pure noise under a depth map: what stands where, and which word says so."""
+    device = str(batch.rgb.device)
+    with torch.no_grad():
+        control = pack(codec.encode(user_depth(batch.depth, rng)))
+        shares = object_shares(batch.ids)
+    ones = torch.ones(len(control), device=device)
+    grid = (batch.rgb.shape[2] // TOKEN_SIDE, batch.rgb.shape[3] // TOKEN_SIDE)
+    model.pointing.listen(True)
+    model.velocity(torch.randn_like(control), control, ones, (batch.t5, batch.clip), 3.5 * ones, grid, 1.0)
+    naming = model.naming.loss(*names(batch, shares, ones > 0))
+    words = colour_words(batch.t5, batch.colours, model.colour_ids)
+    pointing = model.pointing.loss(words, shares, batch.t5.shape[1])
+    model.pointing.listen(False)
+    zero = naming.new_zeros(())
+    return Loss(NAMING_WEIGHT * naming + pointing, zero, zero, naming.detach(), pointing.detach())
+
+
 def _mean_colour(error: Tensor, shares: Tensor, weights: Tensor) -> Tensor:
     """Weighted square of each object's mean error, over the objects that fill half a token or more."""
     filled = shares.sum(2)
