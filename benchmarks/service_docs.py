@@ -29,10 +29,10 @@ Milliseconds, one prediction at a time on an idle server with {fewest} stored; m
 *Submit to start* is from the first byte of the request to the moment the engine is entered: HTTP, checks, the
 submission's commit, then the worker's claim and start, which do not wait for the disk. *While it runs* is what
 reporting the progress costs the engine's loop, its own time taken off. *Finish to visible* is from the moment the
-engine hands its result over to the moment the client has read `completed`: two PNG files encoded ({encode_ms} ms of
-that by themselves), made durable with their folders, the last commit, and the way to the client. A worker looks for
-work every 5 ms, and so does the API for news. This disk makes 4 KiB durable in {fsync_ms[p50]} ms (95th percentile
-{fsync_ms[p95]} ms), and a prediction waits for that seven times.
+engine hands its result over to the moment the client has read `completed`: the picture's PNG file encoded
+({encode_ms} ms by itself) and made durable with its folders, the last commit, and the way to the client. The depth map
+is written while the engine runs. This disk makes 4 KiB durable in {fsync_ms[p50]} ms (95th percentile {fsync_ms[p95]}
+ms), and a prediction waits for that six times.
 
 The first goal counts submit to start and finish to visible, by the row that polls. A client that polls without a
 pause takes processor time from the server that it waits for; sync mode does not.
@@ -73,7 +73,7 @@ those promises cost, not that one server does the same work faster.
 
 The API process had {api_rss_mb} MB of resident memory after the whole run, and at most {api_peak_mb} MB; torch was
 {torch} in it. With nothing to do the API takes {idle_cpu_percent[api]}% of a core and a worker
-{idle_cpu_percent[worker]}%: they look for news 100 and 200 times a second.
+{idle_cpu_percent[worker]}%: commits wake them, and they look for news four times a second besides.
 
 ## Again
 

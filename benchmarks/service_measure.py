@@ -13,21 +13,21 @@ from benchmarks.service_ours import Depthwright
 from benchmarks.service_picture import SIDE, black_png
 
 _SUBMIT = "/api/v3/wavespeed-ai/flux-control-lora-depth"
-_HOLD_MS = 100
+_HOLD_MS = (80, 20)
 _MS = 1_000_000  # nanoseconds
 PARTS = ("submit_to_start", "running", "finish_to_visible", "total")
 
 Moments = dict[int, tuple[int, int]]
 
 
-def submission(server: Depthwright, seed: int = 0, wait: int = 0, **more: object) -> bytes:
-    """A request for one picture, with the default control image."""
-    prompt = f"nothing for {wait} ms" if wait else "nothing"
+def submission(server: Depthwright, seed: int = 0, wait: tuple[int, int] = (0, 0), **more: object) -> bytes:
+    """A request for one picture with the default control image, which takes so long before it and after it."""
+    prompt = "nothing for {} ms and for {} ms".format(*wait)
     return server.request("POST", _SUBMIT, {"prompt": prompt, "size": f"{SIDE}*{SIDE}", "seed": seed, **more})
 
 
 def added(
-    server: Depthwright, way: str, number: int, first_seed: int, wait: int = _HOLD_MS
+    server: Depthwright, way: str, number: int, first_seed: int, wait: tuple[int, int] = _HOLD_MS
 ) -> list[dict[str, float]]:
     """Milliseconds that the service adds to each of so many predictions, one after another on an idle server.
 
@@ -38,7 +38,8 @@ def added(
     rows = []
     for seed, (sent, visible) in seen.items():
         entered, left = moments[seed]
-        parts = (entered - sent, left - entered - wait * _MS, visible - left, visible - sent - wait * _MS)
+        held = sum(wait) * _MS
+        parts = (entered - sent, left - entered - held, visible - left, visible - sent - held)
         rows.append({name: value / _MS for name, value in zip(PARTS, parts, strict=True)})
     return rows
 
@@ -111,7 +112,9 @@ def _timed(work: Callable[[], object]) -> float:
     return (time.perf_counter() - started) * 1000
 
 
-async def _seen(server: Depthwright, way: str, seeds: Sequence[int], wait: int) -> dict[int, tuple[int, int]]:
+async def _seen(
+    server: Depthwright, way: str, seeds: Sequence[int], wait: tuple[int, int]
+) -> dict[int, tuple[int, int]]:
     """When each was sent, and when its end was seen, in nanoseconds of the clock that the engine uses."""
     seen = {}
     async with asyncio.timeout(60 + len(seeds)):

@@ -2,7 +2,8 @@
 
 It yields a black picture and a black depth map through the engine's port, and writes down when it was entered and when
 it left: lines of `seed entered left` in the file that BENCHMARK_LOG names, in nanoseconds of the monotonic clock, which
-is one clock for all processes of a Linux machine. A prompt such as "nothing for 100 ms" makes it wait so long.
+is one clock for all processes of a Linux machine. A prompt such as "nothing for 80 ms and for 20 ms" makes it wait so
+long before and after its picture: a real engine measures the picture's depth once it is there.
 """
 
 import os
@@ -16,7 +17,15 @@ from PIL import Image
 
 from depthwright.assembly import Assembly
 from depthwright.cli.app import run
-from depthwright.events import Event, Finished, ImageFinished, StageFinished, StageStarted, StepFinished
+from depthwright.events import (
+    DepthFinished,
+    Event,
+    Finished,
+    ImageFinished,
+    StageFinished,
+    StageStarted,
+    StepFinished,
+)
 from depthwright.loras import LoraFile
 from depthwright.parameters import GenerationParameters
 from depthwright.result import Fidelity, GenerationResult
@@ -24,7 +33,7 @@ from depthwright.settings import Settings
 
 LOG = "BENCHMARK_LOG"
 COMMAND = (sys.executable, "-m", "benchmarks.service_nothing")
-_WAIT = re.compile(r"for (\d+) ms$")
+_WAIT = re.compile(r"for (\d+) ms")
 
 
 class Nothing:
@@ -48,12 +57,14 @@ class Nothing:
         del control_image, loras
         seed = parameters.resolved_seed()
         picture, depth = _black(*parameters.size)
+        yield DepthFinished(depth)
         yield StageStarted("denoise")
-        if wait := _WAIT.search(parameters.prompt):
-            time.sleep(int(wait[1]) / 1000)
+        before, after = (int(each) / 1000 for each in _WAIT.findall(parameters.prompt) or (0, 0))
+        time.sleep(before)
         yield StepFinished(0, 1, 0, 1, picture.copy)
         yield StageFinished("denoise", 0.0)
         yield ImageFinished(0, picture)
+        time.sleep(after)
         result = GenerationResult(
             images=(picture,),
             depth=depth,

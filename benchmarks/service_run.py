@@ -86,7 +86,7 @@ def _servers(plan: Plan, folder: Path, stack: ExitStack, progress: Progress) -> 
     with ExitStack() as first_stack:
         first_stack.callback(first.end)
         first.work()
-        measure.added(first, "sync", 1, first_seed=1, wait=0)
+        measure.added(first, "sync", 1, first_seed=1, wait=(0, 0))
     bar = progress.add_task("storing predictions", total=sum(plan.stored))
     for stored in plan.stored:
         fill(first.folder, folder / str(stored), stored, lambda done: progress.advance(bar, done))
@@ -110,7 +110,7 @@ def _whole(plan: Plan, servers: dict[int, Depthwright], progress: Progress) -> T
                 ways[way] += measure.added(servers[plan.stored[0]], way, plan.added, next(seeds))
         for stored, server in servers.items():
             with server.running():
-                whole[stored] += measure.added(server, "sync", plan.added, next(seeds), wait=0)
+                whole[stored] += measure.added(server, "sync", plan.added, next(seeds), wait=(0, 0))
     by_way = {way: measure.told(rows) for way, rows in ways.items()}
     return {"added_ms": by_way["poll"], "added_ms_by": by_way, "whole": whole}
 

@@ -27,6 +27,13 @@ class StageFinished:
 
 
 @dataclass(frozen=True)
+class DepthFinished:
+    """The depth map that all images follow is there, grey, near bright, at exactly the requested size."""
+
+    depth: Image.Image
+
+
+@dataclass(frozen=True)
 class StepFinished:
     """Denoising step `step` (from 0) of `steps` is done for image `image` (from 0) of `num_images`.
 
@@ -55,4 +62,4 @@ class Finished:
     result: GenerationResult
 
 
-Event = StageStarted | StageFinished | StepFinished | ImageFinished | Finished
+Event = StageStarted | StageFinished | DepthFinished | StepFinished | ImageFinished | Finished

@@ -1,5 +1,6 @@
-"""Which LoRAs a request brings, as files: what can be judged of them before anything is read."""
+"""Which LoRAs a request brings: what can be judged of them before anything is fetched or read."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,6 +8,19 @@ from pathlib import Path
 from depthwright.errors import InvalidParameter, WeightsInvalid, WeightsMissing
 
 MOST, SCALE_MAX = 5, 4
+PATH_MAX = 2048
+SUFFIX = ".safetensors"
+_PART = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,95}"
+_REPOSITORY, _FILE = rf"{_PART}/{_PART}", rf"({_PART}/)*{_PART}\.safetensors"
+# What a server takes: a URL; a repository of the hub, with a file in it where it has several; a name of its own folder.
+URL = re.compile(r"[hH][tT][tT][pP][sS]?://[!-~]+")
+HUB = re.compile(rf"(?P<repository>{_REPOSITORY})(/(?P<file>{_FILE}))?")
+NAME = re.compile(_PART)
+FORM = f"^({URL.pattern}|{_REPOSITORY}(/{_FILE})?|{_PART})$"
+ALLOWED = (
+    f'a list of at most {MOST}, each {{"path": ..., "scale": 0 to {SCALE_MAX}}} with an https URL, a repository of '
+    "the hub such as user/name, or the name of one on this server"
+)
 
 
 @dataclass(frozen=True)
@@ -19,11 +33,17 @@ class LoraFile:
     @classmethod
     def parse(cls, text: str) -> "LoraFile":
         """Read `FILE` or `FILE=SCALE`."""
-        place, separator, scale = text.rpartition("=")
-        try:
-            return cls(Path(place).expanduser(), float(scale)) if separator else cls(Path(text).expanduser())
-        except ValueError:  # the sign belongs to the file's name
-            return cls(Path(text).expanduser())
+        place, scale = parted(text)
+        return cls(Path(place).expanduser(), scale)
+
+
+def parted(text: str) -> tuple[str, float]:
+    """Read `PLACE` or `PLACE=SCALE`: where a LoRA is, and how strongly it acts."""
+    place, separator, scale = text.rpartition("=")
+    try:
+        return (place, float(scale)) if separator else (text, 1.0)
+    except ValueError:  # the sign belongs to the place
+        return text, 1.0
 
 
 def check(files: Sequence[LoraFile]) -> None:
@@ -36,7 +56,7 @@ def check(files: Sequence[LoraFile]) -> None:
             raise InvalidParameter("the scale of a LoRA", file.scale, f"a number from 0 to {SCALE_MAX}")
         if not file.path.is_file():
             raise WeightsMissing(f"There is no LoRA at {file.path}.")
-        if file.path.suffix != ".safetensors":
+        if file.path.suffix != SUFFIX:
             raise WeightsInvalid(
                 f"{file.path} is no safetensors file: pickled weights are never read, convert it first."
             )

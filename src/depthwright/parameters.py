@@ -79,7 +79,8 @@ def _text(value: Any) -> str:
     return value
 
 
-def _number(value: Any) -> float | int:
+def number(value: Any) -> float | int:
+    """A finite number, as JSON has it: true and "2" are none. Raises ValueError."""
     if isinstance(value, bool) or not isinstance(value, Real):
         raise ValueError("not a number")  # noqa: TRY004 - pydantic collects ValueErrors, no TypeErrors
     if isinstance(value, Integral):
@@ -91,10 +92,10 @@ def _number(value: Any) -> float | int:
 
 def whole(value: Any) -> int:
     """A whole number, as JSON has it: 2.0 is one, true and "2" are not. Raises ValueError."""
-    number = _number(value)
-    if number != int(number):
+    found = number(value)
+    if found != int(found):
         raise ValueError("not a whole number")
-    return int(number)
+    return int(found)
 
 
 def _seed(value: Any) -> int | None:
@@ -130,7 +131,7 @@ class GenerationParameters(BaseModel):
     prompt: Annotated[str, BeforeValidator(_text)] = Field(
         min_length=1, max_length=PROMPT_MAX, description="What the picture shows, in words."
     )
-    control_scale: Annotated[float, BeforeValidator(_number)] = Field(
+    control_scale: Annotated[float, BeforeValidator(number)] = Field(
         default=1.0,
         ge=0,
         le=2,
@@ -162,7 +163,7 @@ class GenerationParameters(BaseModel):
         description="How many denoising steps: more are slower and finer.",
         json_schema_extra={"flag": "--steps"},
     )
-    guidance_scale: Annotated[float, BeforeValidator(_number)] = Field(
+    guidance_scale: Annotated[float, BeforeValidator(number)] = Field(
         default=3.5,
         ge=1,
         le=30,
@@ -201,7 +202,7 @@ class GenerationParameters(BaseModel):
         return secrets.randbelow(SEED_MAX + 1) if self.seed is None else self.seed
 
 
-Kind = Literal["text", "image", "number", "whole number", "size", "choice", "switch", "words"]
+Kind = Literal["text", "image", "number", "whole number", "size", "choice", "switch", "list", "words"]
 
 
 @dataclass(frozen=True)
@@ -271,6 +272,7 @@ def row_of(name: str, entry: dict[str, Any], required: bool) -> Parameter:
         "integer": "whole number",
         "string": "text",
         "boolean": "switch",
+        "array": "list",
     }
     kind: Kind = kinds[numbers[0]["type"]]
     kind = (

@@ -1,8 +1,8 @@
 """The protocols at which the parts meet, so that each can stand in for another."""
 
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from depthwright.loras import LoraFile
 from depthwright.parameters import GenerationParameters
@@ -31,7 +31,9 @@ class Engine(DepthMapper, Protocol):
         control_image: "Image.Image | None" = None,
         loras: Sequence[LoraFile] = (),
     ) -> "Generator[Event, None, None]":
-        """Generate step by step: every stage and step is an event, the last one carries the result.
+        """Generate step by step: every stage and step is an event, and what is made comes as soon as it is.
+
+        The depth map comes first, then image after image; the last event carries the whole result.
 
         Closing the generator stops the work at that step. Raises DepthwrightError.
         """
@@ -65,8 +67,8 @@ class Queue(Protocol):
         """Hand everything back and disappear."""
         ...
 
-    def claim(self) -> Work | None:
-        """Take the oldest prediction that waits, if one does."""
+    def claim(self, *, idle: bool = False) -> Work | None:
+        """Take the oldest prediction that waits, if one does; an idle worker starts at once what needs no picture."""
         ...
 
     def start(self, claim: Claim) -> None:
@@ -98,19 +100,39 @@ class Queue(Protocol):
         ...
 
 
+class Staging(Protocol):
+    """What one attempt makes, written while it goes on: on leaving, everything that was not kept is removed."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def add(self, image: "Image.Image", output_format: str) -> None:
+        """Begin to write a picture in a format, and return at once."""
+        ...
+
+    def settle(self) -> tuple[str, ...]:
+        """Wait until all is durable; paths under the store, in the order of adding. Raises DiskFull."""
+        ...
+
+    def clear(self) -> None:
+        """Remove what was written so far: the attempt begins again."""
+        ...
+
+    def keep(self) -> None:
+        """It is published: nothing is removed any more."""
+        ...
+
+
 class OutputStore(Protocol):
     """Where pictures are kept until they are swept."""
 
-    def write(self, claim: Claim, files: "Iterable[tuple[Image.Image, str]]") -> tuple[str, ...]:
-        """Write pictures durably, each in its format; their paths under the store. Raises DiskFull."""
+    def stage(self, claim: Claim) -> Staging:
+        """A place for what an attempt makes."""
         ...
 
     def path(self, name: str) -> Path | None:
         """The file of that name, if there is one."""
-        ...
-
-    def discard(self, claim: Claim) -> None:
-        """Remove what an attempt wrote."""
         ...
 
     def remove(self, prediction_id: str) -> None:

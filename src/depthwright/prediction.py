@@ -73,7 +73,8 @@ WORKER_LOST = Fault(
 class Submission:
     """A request that was accepted: checked input, and everything that is settled before any work.
 
-    `source` tells where the control image comes from; None stands for the default one.
+    `source` tells where the control image comes from; None stands for the default one when there is nothing else to be
+    got either, an empty one for the default one beside LoRAs.
     """
 
     id: str
@@ -123,13 +124,17 @@ class Lost(Exception):
 
 @dataclass(frozen=True)
 class Work:
-    """What a worker is given to do under a claim; `waited` is the time in the queue, in seconds."""
+    """What a worker is given to do under a claim; `waited` is the time in the queue, in seconds.
+
+    `started` if the model begins with it at once: from here on a death of the worker is held against it.
+    """
 
     claim: Claim
     input: Mapping[str, Any]
     seed: int
     source: Mapping[str, str] | None
     waited: float
+    started: bool = False
 
 
 @dataclass(frozen=True)
@@ -144,6 +149,7 @@ class Outcome:
     model_version: str
     warnings: tuple[str, ...] = ()
     acceleration: Mapping[str, Any] = field(default_factory=dict)
+    loras: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -173,6 +179,7 @@ class Prediction:
     code: int = 0
     model_version: str = ""
     acceleration: Mapping[str, Any] = field(default_factory=dict)
+    loras: tuple[Mapping[str, Any], ...] = ()
     webhook_url: str | None = None
     base64_output: bool = False
     position: int = 0

@@ -2,15 +2,17 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
 
 from depthwright.errors import InvalidParameter
+from depthwright.loras import ALLOWED, FORM, MOST, PATH_MAX, SCALE_MAX
 from depthwright.parameters import (
     DEFAULT_SIZE,
     PARAMETER,
     GenerationParameters,
     Parameter,
     SizeBounds,
+    number,
     row_of,
 )
 
@@ -18,6 +20,26 @@ IDEMPOTENCY_MAX = 255
 URL_MAX = 2048
 WEBHOOK_FORM = "^[hH][tT][tT][pP][sS]?://"
 _OURS = ("allowed", "flag")
+_LORA_SCHEMA = {
+    "type": "object",
+    "required": ["path"],
+    "properties": {
+        "path": {
+            "type": "string",
+            "maxLength": PATH_MAX,
+            "pattern": FORM,
+            "description": "An https URL of a safetensors file, a repository of the hub (user/name or user/name/FILE), "
+            "or the name of one on this server.",
+        },
+        "scale": {
+            "type": "number",
+            "minimum": 0,
+            "maximum": SCALE_MAX,
+            "default": 1,
+            "description": "How strongly it acts: 0 not at all, 1 as trained.",
+        },
+    },
+}
 
 
 def _webhook(value: Any) -> str:
@@ -42,6 +64,15 @@ def _bool(value: Any) -> bool:
     return value
 
 
+class LoraChoice(BaseModel):
+    """A LoRA that a request brings: where it is, and how strongly it acts."""
+
+    model_config = ConfigDict(frozen=True)
+
+    path: Annotated[str, BeforeValidator(_image)] = Field(max_length=PATH_MAX, pattern=FORM)
+    scale: Annotated[float, BeforeValidator(number)] = Field(default=1.0, ge=0, le=SCALE_MAX)
+
+
 class PredictionRequest(GenerationParameters):
     """What a client may send; any other field is ignored, and named in the answer's warnings."""
 
@@ -49,6 +80,15 @@ class PredictionRequest(GenerationParameters):
         default=None,
         description=PARAMETER["control_image"].help,
         json_schema_extra={"allowed": "an http(s) URL, a data URI, base64, or an uploaded file's URL"},
+    )
+    loras: Annotated[
+        tuple[LoraChoice, ...],
+        WithJsonSchema({"type": "array", "maxItems": MOST, "items": _LORA_SCHEMA}),
+    ] = Field(
+        default=(),
+        max_length=MOST,
+        description="LoRAs for FLUX, of a style or a subject, that act after the depth LoRA, in this order.",
+        json_schema_extra={"allowed": ALLOWED},
     )
     enable_safety_checker: Annotated[bool, BeforeValidator(_bool)] = Field(
         default=True, description="Whether pictures are checked for unsafe content."

@@ -80,9 +80,33 @@ class Settings(BaseModel):
     )
     allowed_hosts: str = Field(
         default="",
-        description="Hosts that control images and webhooks may use though they are private or speak http: "
+        description="Hosts that control images, LoRAs and webhooks may use though they are private or speak http: "
         "host or host:port, by commas.",
         json_schema_extra={"allowed": "host names or addresses, by commas"},
+    )
+    hub: str = Field(
+        default="https://huggingface.co",
+        pattern=r"^https?://[^\s?#]+$",
+        description="The hub where LoRAs named as user/name are, or a mirror of it.",
+        json_schema_extra={"allowed": "an http or https URL"},
+    )
+    lora_megabytes: int = Field(
+        default=1000,
+        ge=0,
+        description="How large a LoRA may be that a request brings, in MB.",
+        json_schema_extra={"allowed": "a whole number from 0"},
+    )
+    lora_seconds: float = Field(
+        default=120,
+        gt=0,
+        description="For how long a LoRA may be fetched.",
+        json_schema_extra={"allowed": "a number of seconds above 0"},
+    )
+    lora_cache_gigabytes: float = Field(
+        default=20,
+        ge=0,
+        description="How much room the LoRAs that were fetched may take, in GB; those used longest ago go first.",
+        json_schema_extra={"allowed": "a number from 0"},
     )
     retention_days: float = Field(
         default=7,

@@ -1,6 +1,7 @@
 """The contract over HTTP: who may ask, what is refused, what is answered, in both dialects."""
 
 import base64
+import hashlib
 import io
 import json
 import time
@@ -11,9 +12,9 @@ import httpx
 import pytest
 from PIL import Image
 
+from tests.support.asking import SUBMIT, ended, submit
 from tests.support.serving import Serving, serving
 
-SUBMIT = "/api/v2/wavespeed-ai/flux-control-lora-depth"
 SMALL: dict[str, Any] = {"prompt": "a red sphere", "size": "512*512", "num_inference_steps": 2}
 
 
@@ -169,13 +170,54 @@ def test_another_keys_prediction_is_not_there(client: httpx.Client, stranger: ht
 
 
 def test_both_dialects_tell_the_same_prediction_with_and_without_result(client: httpx.Client) -> None:
-    data = made(client, foo=1, loras=[])
-    assert [warning.split()[0] for warning in data["warnings"][:2]] == ["foo", "loras"]
+    data = made(client, foo=1, hires_fix=[])
+    assert [warning.split()[0] for warning in data["warnings"][:2]] == ["foo", "hires_fix"]
     for dialect in ("v2", "v3"):
         for end in ("", "/result"):
             same = client.get(f"/api/{dialect}/predictions/{data['id']}{end}").json()["data"]
             assert {**same, "urls": None} == {**data, "urls": None}
             assert same["urls"]["get"].endswith(f"/api/{dialect}/predictions/{data['id']}/result")
+
+
+def test_loras_act_in_their_order_and_the_answer_tells_which_by_name_scale_and_digest(
+    server: Serving, client: httpx.Client
+) -> None:
+    folder = server.folder / "loras"
+    folder.mkdir(exist_ok=True)
+    for name in ("ink", "clay"):
+        (folder / f"{name}.safetensors").write_text(name)
+    wanted = [{"path": "clay", "scale": 0.5}, {"path": "ink.safetensors"}]
+    data = made(client, loras=wanted)
+    assert data["input"]["loras"] == [
+        {"path": "clay", "scale": 0.5},
+        {"path": "ink.safetensors", "scale": 1.0},
+    ]
+    assert data["loras"] == [
+        {"name": f"{name}.safetensors", "digest": hashlib.sha256(name.encode()).hexdigest(), "scale": scale}
+        for name, scale in (("clay", 0.5), ("ink", 1.0))
+    ]
+    for path, why in (
+        ("pencil", "no LoRA called pencil"),
+        ("https://10.0.0.1/a.safetensors", "no public address"),
+    ):
+        answer = client.post(SUBMIT, json={"prompt": "x", "loras": [{"path": path}]})
+        assert answer.status_code == 400
+        assert why in answer.json()["message"]
+
+
+def test_a_lora_that_is_gone_when_its_turn_comes_fails_the_prediction_in_words(
+    server: Serving, client: httpx.Client
+) -> None:
+    file = server.folder / "loras" / "fleeting.safetensors"
+    file.parent.mkdir(exist_ok=True)
+    file.touch()
+    ahead = [submit(client, "slow") for _ in range(2)]
+    waits = submit(client, "x", loras=[{"path": "fleeting"}])
+    file.unlink()
+    data = ended(client, waits)
+    assert (data["status"], data["code"]) == ("failed", 1402)
+    assert data["error"] == "The LoRA 'fleeting' cannot be had: this server has none of that name."
+    assert [ended(client, each)["status"] for each in ahead] == ["completed"] * 2
 
 
 @pytest.mark.parametrize(("output_format", "kind"), [("png", "PNG"), ("jpeg", "JPEG"), ("webp", "WEBP")])

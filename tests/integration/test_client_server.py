@@ -80,6 +80,23 @@ def test_the_command_generates_on_the_server(
     assert server.key not in told.out + told.err
 
 
+def test_the_command_names_loras_to_the_server(
+    server: Serving, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = server.folder / "loras"
+    folder.mkdir(exist_ok=True)
+    (folder / "ink.safetensors").touch()
+    options = ["--prompt", "x", "--size", "512*512", "--output", str(tmp_path / "out.png")]
+    where = ["--server", server.base_url, "--key", server.key]
+    assert run(["generate", *where, *options, "--lora", "ink=0.5"]) == 0
+    with Client(server.base_url, server.key) as client:
+        newest = client.list().items[0]
+        assert newest.raw["loras"][0]["scale"] == 0.5
+    capsys.readouterr()
+    assert run(["generate", *where, *options, "--lora", "pencil"]) != 0
+    assert "no LoRA called pencil" in capsys.readouterr().err
+
+
 def test_a_model_option_beside_a_server_is_refused(
     server: Serving, capsys: pytest.CaptureFixture[str]
 ) -> None:

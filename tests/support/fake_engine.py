@@ -1,12 +1,14 @@
 """An engine without a model: it satisfies the port, and paints the seed."""
 
 from collections.abc import Callable, Generator, Mapping, Sequence
+from hashlib import sha256
 from pathlib import Path
 
 from PIL import Image
 
 from depthwright.assembly import Assembly
 from depthwright.events import (
+    DepthFinished,
     Event,
     Finished,
     ImageFinished,
@@ -17,7 +19,7 @@ from depthwright.events import (
 )
 from depthwright.loras import LoraFile
 from depthwright.parameters import Compile, GenerationParameters
-from depthwright.result import Fidelity, GenerationResult
+from depthwright.result import Fidelity, GenerationResult, UsedLora
 from depthwright.settings import Settings
 
 
@@ -83,6 +85,8 @@ class FakeEngine:
         stages: tuple[Stage, ...] = ("depth", "text", "control", "denoise", "decode", "fidelity")
         for stage in stages[:3]:
             yield from (StageStarted(stage), StageFinished(stage, 0.25))
+        depth = Image.new("L", parameters.size, 128)
+        yield DepthFinished(depth)
         for number, picture in enumerate(pictures):
             yield StageStarted("denoise")
             for step in range(parameters.num_inference_steps):
@@ -97,7 +101,7 @@ class FakeEngine:
             yield ImageFinished(number, picture)
         result = GenerationResult(
             images=pictures,
-            depth=Image.new("L", parameters.size, 128),
+            depth=depth,
             seed=first,
             seeds=seeds,
             seconds=dict.fromkeys(stages, 0.5),
@@ -107,5 +111,9 @@ class FakeEngine:
             parameters=parameters,
             profile="fake",
             model_version="fake-123456789abc",
+            loras=tuple(
+                UsedLora(file.path.name, sha256(file.path.read_bytes()).hexdigest(), file.scale)
+                for file in self.loras
+            ),
         )
         yield Finished(result)

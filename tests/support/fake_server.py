@@ -19,7 +19,7 @@ from PIL import Image
 from depthwright.assembly import Assembly
 from depthwright.cli.app import run
 from depthwright.errors import DepthwrightError, OutOfMemory
-from depthwright.events import Event, Finished, StageStarted
+from depthwright.events import Event, Finished, ImageFinished, StageStarted
 from depthwright.loras import LoraFile
 from depthwright.parameters import GenerationParameters
 from depthwright.settings import Settings
@@ -72,9 +72,8 @@ class ObedientEngine(FakeEngine):
             case StageStarted(stage) if stage == point:
                 mark.touch()
                 _die()
-            case Finished(result) if point in ("writing", "publishing"):
+            case ImageFinished(picture=picture) if point in ("writing", "publishing"):
                 mark.touch()
-                picture = result.images[0] if point == "writing" else result.depth
                 _deadly(picture, half=point == "writing")
 
 

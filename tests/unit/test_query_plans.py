@@ -50,8 +50,8 @@ def test_no_daily_work_reads_the_whole_table(tmp_path: Path, what: str) -> None:
     def record(_connection: object, _cursor: object, statement: str, parameters: Any, *_: object) -> None:
         said.append((statement, parameters))
 
-    for engine in (database._readers, database._writers):
-        event.listen(engine, "before_cursor_execute", record)
+    database = Database(database.path)
+    event.listen(database._engine, "before_cursor_execute", record)
     DAILY[what](database)
     asked = [each for each in said if each[0].split()[0] in ("SELECT", "UPDATE", "INSERT", "DELETE")]
     assert asked

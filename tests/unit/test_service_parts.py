@@ -128,6 +128,14 @@ def test_submissions_of_one_commit_are_refused_one_by_one(database: Database) ->
     assert Store(database).get("p4") is None
 
 
+def publish(store: Outputs, claim: Claim) -> tuple[str, ...]:
+    with store.stage(claim) as staging:
+        staging.add(Image.new("RGB", (8, 8)), "png")
+        paths = staging.settle()
+        staging.keep()
+    return paths
+
+
 def test_a_full_disk_is_told_and_leaves_nothing_that_counts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -136,9 +144,11 @@ def test_a_full_disk_is_told_and_leaves_nothing_that_counts(
 
     store = Outputs(tmp_path)
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(DiskFull, match="disk is full"):
-        store.write(CLAIM, [(Image.new("RGB", (8, 8)), "png")] * 3)
-    store.discard(CLAIM)
+    with store.stage(CLAIM) as staging:
+        for _ in range(3):
+            staging.add(Image.new("RGB", (8, 8)), "png")
+        with pytest.raises(DiskFull, match="disk is full"):
+            staging.settle()
     assert list(tmp_path.iterdir()) == []
 
 
@@ -148,7 +158,7 @@ def test_a_full_disk_is_told_and_leaves_nothing_that_counts(
 def test_no_name_leads_out_of_the_store(tmp_path: Path, name: str) -> None:
     (tmp_path / "d.sqlite3").touch()
     store = Outputs(tmp_path / "outputs")
-    store.write(CLAIM, [(Image.new("RGB", (8, 8)), "png")])
+    publish(store, CLAIM)
     assert store.path(name) is None
 
 
@@ -174,7 +184,7 @@ def test_what_is_older_than_it_is_kept_goes_with_its_files_and_nothing_else_does
     uploads = Uploads(database, tmp_path / "uploads")
     for prediction_id in ("old", "new"):
         finished(database, prediction_id, "key")
-        files.write(Claim(prediction_id, 1), [(Image.new("RGB", (8, 8)), "png")])
+        publish(files, Claim(prediction_id, 1))
     with database.writing() as connection:
         store.insert(connection, submission("waiting"))
         old = time.time() - 8 * 86400

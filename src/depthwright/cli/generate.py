@@ -20,7 +20,7 @@ from depthwright.cli.options import (
 )
 from depthwright.cli.waiting import waiting
 from depthwright.images import check_output, open_image, save_images
-from depthwright.loras import MOST, SCALE_MAX, LoraFile, check
+from depthwright.loras import MOST, SCALE_MAX, LoraFile, check, parted
 from depthwright.parameters import GenerationParameters, SizeBounds
 from depthwright.result import Fidelity, GenerationResult
 
@@ -63,7 +63,8 @@ class _Made(Protocol):
     metavar="FILE[=SCALE]",
     multiple=True,
     help="A LoRA for FLUX, of a style or a subject, that acts beside the depth LoRA: a .safetensors file, and how "
-    f"strongly, from 0 to {SCALE_MAX}.  [default scale: 1; may be repeated, {MOST} at most]",
+    f"strongly, from 0 to {SCALE_MAX}. With --server: its URL, its repository on the hub, or its name there.  "
+    f"[default scale: 1; may be repeated, {MOST} at most]",
 )
 @model_options
 @server_options
@@ -91,18 +92,18 @@ def generate(
         assembly,
         server,
         key,
-        {"--profile": profile, "--device": device, "--weights": weights, "--lora": loras},
+        {"--profile": profile, "--device": device, "--weights": weights},
     )
     bounds = _ANY_SIZE if elsewhere else assembly.settings.size_bounds
     parameters = GenerationParameters.from_user(size_bounds=bounds, **fields)
     check_output(output, parameters.num_images)
     control = open_image(control_image) if control_image else None
-    files = tuple(map(LoraFile.parse, loras))
+    files = () if elsewhere else tuple(map(LoraFile.parse, loras))
     check(files)
     # 2. Generate.
     made: _Made
     if elsewhere:
-        made = _from_server(elsewhere, parameters, control_image)
+        made = _from_server(elsewhere, parameters, control_image, loras)
     else:
         chosen = model_choice(assembly, profile, device, weights)
         made = _generated(assembly, chosen, parameters, control, files)
@@ -112,10 +113,12 @@ def generate(
     _report(written, made)
 
 
-def _from_server(choice: ServerChoice, parameters: GenerationParameters, control: Path | None) -> _Made:
+def _from_server(
+    choice: ServerChoice, parameters: GenerationParameters, control: Path | None, loras: Sequence[str]
+) -> _Made:
     from depthwright.cli.remote import generated  # noqa: PLC0415 - the help needs neither client nor bars
 
-    return generated(choice, parameters, control)
+    return generated(choice, parameters, control, [parted(each) for each in loras])
 
 
 def _generated(

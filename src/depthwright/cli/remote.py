@@ -1,6 +1,7 @@
 """`depthwright generate --server`: another machine makes the pictures."""
 
 import secrets
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,12 @@ from depthwright.parameters import GenerationParameters
 _CANCEL_SECONDS = 10
 
 
-def generated(choice: ServerChoice, parameters: GenerationParameters, control: Path | None) -> Generated:
+def generated(
+    choice: ServerChoice,
+    parameters: GenerationParameters,
+    control: Path | None,
+    loras: Sequence[tuple[str, float]] = (),
+) -> Generated:
     """Send the work to the server, show how it goes, fetch the pictures. Ctrl-C cancels it there as well."""
     with Client(choice.address, choice.key) as client:
         # 1. The control image, as an upload.
@@ -25,6 +31,8 @@ def generated(choice: ServerChoice, parameters: GenerationParameters, control: P
         if control:
             with waiting(f"Sending {control.name}"):
                 fields["control_image"] = client.upload(control)
+        if loras:
+            fields["loras"] = [{"path": path, "scale": scale} for path, scale in loras]
         # 2. The work.
         prediction = _followed(client, fields, parameters.num_images).completed()
         # 3. The pictures.

@@ -24,6 +24,7 @@ from depthwright.engine.text import encode_prompt
 from depthwright.engine.user_lora import Applied
 from depthwright.engine.work import Work
 from depthwright.events import (
+    DepthFinished,
     Event,
     Finished,
     ImageFinished,
@@ -62,6 +63,8 @@ def run(
             )
             canvas_depth = extend(depth, framed)
         yield work.finished("depth")
+        shown_depth = to_picture(depth)
+        yield DepthFinished(shown_depth)
 
         # 2. The prompt.
         yield StageStarted("text")
@@ -111,7 +114,7 @@ def run(
     yield Finished(
         GenerationResult(
             images=tuple(pictures),
-            depth=to_picture(depth),
+            depth=shown_depth,
             seed=seed,
             seeds=seeds,
             seconds=work.seconds,

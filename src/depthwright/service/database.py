@@ -1,5 +1,8 @@
 """The database: how it is opened, brought up to date, and written to."""
 
+import sqlite3
+import threading
+from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -7,12 +10,11 @@ from typing import Any
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection, Engine, create_engine, event, make_url, select
+from sqlalchemy import Connection, NullPool, create_engine, event, make_url, select
 from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.exc import OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.pool import QueuePool
 
+from depthwright.service.notices import Listener, Notices
 from depthwright.service.tables import COUNTERS
 
 MIGRATIONS = Path(__file__).with_name("migrations")
@@ -28,14 +30,19 @@ class Database:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        url = make_url("sqlite+pysqlite://").set(database=str(path))
-        options: dict[str, Any] = {"connect_args": {"check_same_thread": False, "timeout": _BUSY_MS / 1000}}
-        self._readers = create_engine(url, poolclass=QueuePool, pool_size=8, max_overflow=32, **options)
-        self._writers = create_engine(url, poolclass=QueuePool, pool_size=1, max_overflow=0, **options)
-        for engine in (self._readers, self._writers):
-            event.listen(engine, "connect", _prepare)
-        # A deferred transaction that turns into a writing one fails when another wrote meanwhile; this one waits.
-        event.listen(self._writers, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
+        self._notices = Notices(path.with_name("listeners"))
+        # The library pools, begins and resets nothing: for a reader each statement stands alone, and the writer's
+        # transaction is told below. Its own way costs more than most of our statements do.
+        self._engine = create_engine(
+            make_url("sqlite+pysqlite://").set(database=str(path)),
+            poolclass=NullPool,
+            isolation_level="AUTOCOMMIT",
+            connect_args={"check_same_thread": False, "timeout": _BUSY_MS / 1000},
+        )
+        event.listen(self._engine, "connect", _prepare)
+        self._readers: deque[Connection] = deque()  # those that nobody reads with just now
+        self._writers: deque[Connection] = deque()  # one at most
+        self._writing = threading.Lock()
 
     def migrate(self, to: str = "head") -> None:
         """Bring the tables up to date; several processes may try at once."""
@@ -49,7 +56,7 @@ class Database:
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """A connection that sees what is committed; each statement sees the newest."""
-        with _connection(self._readers) as connection:
+        with self._lent(self._readers) as connection:
             yield connection
 
     @contextmanager
@@ -59,30 +66,58 @@ class Database:
         One that is not durable does not wait for the disk: a power cut may undo it, with no durable one after it. That
         is enough for what is of no use once this process is gone.
         """
-        with _connection(self._writers) as connection:
-            raw = connection.connection.dbapi_connection
-            assert raw is not None
-            # Not through the library, which would begin the transaction; within one SQLite ignores it.
-            raw.cursor().execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
-            with connection.begin():
-                yield connection
+        if not self._writing.acquire(timeout=_BUSY_MS / 1000):
+            # Others of this process wait for the file already: it is as busy as if we had waited for it ourselves.
+            raise OperationalError(None, None, sqlite3.OperationalError("database is locked"))
+        try:
+            with self._lent(self._writers) as connection:
+                driver: Any = connection.connection.driver_connection
+                with _transaction(driver, durable=durable):
+                    yield connection
+        finally:
+            self._writing.release()
+        self._notices.tell()
 
     def changes(self) -> "Changes":
         """A watch on commits of other processes and connections."""
-        return Changes(self._readers.connect())
+        return Changes(self._engine.connect(), Listener(self._notices.folder))
 
     def close(self) -> None:
         """Give all connections back."""
-        self._readers.dispose()
-        self._writers.dispose()
+        for idle in (self._readers, self._writers):
+            while idle:
+                idle.pop().close()
+
+    @contextmanager
+    def _lent(self, idle: deque[Connection]) -> Iterator[Connection]:
+        """A connection that is idle, or a new one; idle again afterwards, unless something went wrong with it."""
+        try:
+            connection = idle.pop()
+        except IndexError:
+            connection = self._engine.connect()
+        try:
+            yield connection
+        except BaseException:
+            connection.close()
+            raise
+        idle.append(connection)
 
 
 class Changes:
     """Tells whether anything was committed since the last look. A look costs microseconds."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, listener: Listener) -> None:
         self._connection = connection
+        self._listener = listener
         self._seen: int | None = None
+
+    async def news(self) -> None:
+        """Wait until it is worth a look: something was committed, or some time has passed."""
+        await self._listener.wait()
+
+    def wake(self) -> None:
+        """End that wait, from any thread."""
+        self._listener.wake()
 
     def any(self) -> bool:
         """Whether the database changed since the last call; True at the first."""
@@ -95,18 +130,19 @@ class Changes:
 
     def close(self) -> None:
         """Give the connection back."""
+        self._listener.close()
         self._connection.close()
 
 
 def count(connection: Connection, name: str, label: str = "", by: float = 1) -> None:
     """Add to a counter, in the transaction of what is counted."""
-    count_each(connection, name, {label: by})
+    count_each(connection, {(name, label): by})
 
 
-def count_each(connection: Connection, name: str, by_label: Mapping[str, float]) -> None:
-    """Add to several counters of one name, in the transaction of what is counted."""
-    if by_label:
-        rows = [{"name": name, "label": label, "value": by} for label, by in by_label.items()]
+def count_each(connection: Connection, by: Mapping[tuple[str, str], float]) -> None:
+    """Add to several counters, by name and label, in the transaction of what is counted."""
+    if by:
+        rows = [{"name": name, "label": label, "value": value} for (name, label), value in by.items()]
         connection.execute(_ADD, rows)
 
 
@@ -116,16 +152,25 @@ def counted(connection: Connection, name: str, label: str = "") -> int:
     return int(connection.execute(found).scalar_one_or_none() or 0)
 
 
-def _connection(engine: Engine) -> Connection:
+@contextmanager
+def _transaction(driver: Any, *, durable: bool) -> Iterator[None]:
+    """What the block does is done as a whole or not at all. Raises OperationalError."""
     try:
-        return engine.connect()
-    except PoolTimeout as error:
-        # Others of this process wait for the file already: it is as busy as if we had waited for it ourselves.
+        # Within a transaction SQLite would ignore it.
+        driver.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+        # A deferred transaction that turns into a writing one fails when another wrote meanwhile; this one waits.
+        driver.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            driver.execute("COMMIT")
+        finally:
+            if driver.in_transaction:
+                driver.execute("ROLLBACK")
+    except sqlite3.OperationalError as error:
         raise OperationalError(None, None, error) from error
 
 
 def _prepare(connection: Any, _record: object) -> None:
-    # None: the driver begins nothing by itself, so that "begin" above decides how.
     connection.isolation_level = None
     for pragma in ("journal_mode=WAL", "synchronous=FULL", f"busy_timeout={_BUSY_MS}", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {pragma}")

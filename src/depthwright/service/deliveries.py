@@ -33,15 +33,20 @@ def announce(connection: Connection, prediction_id: str) -> None:
     row = connection.execute(
         select(PREDICTIONS.c.key_id, PREDICTIONS.c.webhook_url).where(PREDICTIONS.c.id == prediction_id)
     ).one()
-    if row.webhook_url is None:
+    owe(connection, prediction_id, row.key_id, row.webhook_url)
+
+
+def owe(connection: Connection, prediction_id: str, key_id: str, url: str | None) -> None:
+    """The same, for who knows the webhook's address."""
+    if url is None:
         return
     now = time.time()
     connection.execute(
         insert(DELIVERIES).values(
             id=f"msg_{secrets.token_hex(12)}",
             prediction_id=prediction_id,
-            key_id=row.key_id,
-            url=row.webhook_url,
+            key_id=key_id,
+            url=url,
             state=PENDING,
             next_at=now,
             created_at=now,

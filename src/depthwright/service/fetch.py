@@ -3,16 +3,18 @@
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Collection, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from typing import BinaryIO
 
 import httpx
 from httpx_secure import httpx_ssrf_protection
 
 from depthwright import __version__
 from depthwright.errors import DepthwrightError, InvalidImage, echo
+from depthwright.service.disk import told_full
 
 _GLOBAL_UNICAST = IPv6Network("2000::/3")
 _NAT64 = IPv6Network("64:ff9b::/96")
@@ -24,7 +26,7 @@ class DeliveryFailed(DepthwrightError):
 
 
 class Fetcher:
-    """Gets pictures from, and posts webhooks to, addresses that users name.
+    """Gets pictures and LoRAs from, and posts webhooks to, addresses that users name.
 
     Public hosts are reached by https alone. `allowed_hosts`, as `host` or `host:port`, may be private and speak
     http. `seconds` covers one call in all: names, connections, redirects and body.
@@ -45,7 +47,34 @@ class Fetcher:
         """What stands at `url`, of at most `limit_bytes`. Raises InvalidImage."""
         with self._told("The control image cannot be fetched", InvalidImage):
             async with asyncio.timeout(self._seconds):
-                return await self._get(url, limit_bytes)
+                data = bytearray()
+                await self._get(url, _PICTURES, limit_bytes, data.extend)
+                return bytes(data)
+
+    async def download(
+        self,
+        url: str,
+        file: BinaryIO,
+        limit_bytes: int,
+        seconds: float,
+        kind: type[DepthwrightError],
+        tag: str = "",
+    ) -> str | None:
+        """Write what stands at `url` to a file; its entity tag, which may be empty. Raises `kind` or DiskFull.
+
+        None, and nothing written, if the host says that it is still what it gave `tag` to.
+        """
+
+        def write(part: bytes) -> None:
+            with told_full():
+                file.write(part)
+
+        headers = {"accept": "*/*"} | ({"if-none-match": tag} if tag else {})
+        with self._told("it cannot be fetched", kind, seconds):
+            async with asyncio.timeout(seconds):
+                answer = await self._get(url, headers, limit_bytes, write)
+                unchanged = answer.status_code == httpx.codes.NOT_MODIFIED
+                return None if unchanged else answer.headers.get("etag", "")
 
     async def post(self, url: str, content: bytes, headers: dict[str, str]) -> int:
         """Deliver a webhook once; returns the status of the answer, whose body is not read.
@@ -73,19 +102,24 @@ class Fetcher:
         await self._public.aclose()
         await self._trusted.aclose()
 
-    async def _get(self, url: str, limit_bytes: int) -> bytes:
+    async def _get(
+        self, url: str, headers: dict[str, str], limit_bytes: int, write: Callable[[bytes], None]
+    ) -> httpx.Response:
         target = self._judged(url)
         for _ in range(self._redirects + 1):
-            async with self._answer("GET", target, _PICTURES) as answer:
+            async with self._answer("GET", target, headers) as answer:
                 # 1. Another address is judged as the first was.
                 if answer.has_redirect_location:
                     target = self._next(target, answer.headers["location"])
                     continue
-                # 2. Anything but the picture is an error of the host.
+                # 2. Anything but what was asked for is an error of the host.
+                if answer.status_code == httpx.codes.NOT_MODIFIED and "if-none-match" in headers:
+                    return answer
                 if answer.status_code != httpx.codes.OK:
                     raise _Refused(f"{echo(target.host)} answered with status {answer.status_code}")
                 # 3. The body, as long as it keeps to the limit.
-                return await _body(answer, limit_bytes)
+                await _body(answer, limit_bytes, write)
+                return answer
         raise _Refused(f"it is redirected more than {self._redirects} times")
 
     def _judged(self, url: str) -> httpx.URL:
@@ -178,14 +212,14 @@ class Fetcher:
         return list(dict.fromkeys(map(str, addresses)))
 
     @contextlib.contextmanager
-    def _told(self, what: str, kind: type[DepthwrightError]) -> Iterator[None]:
+    def _told(self, what: str, kind: type[DepthwrightError], seconds: float | None = None) -> Iterator[None]:
         """Every failure as an error of this `kind`, without the address that was resolved or the URL's secrets."""
         try:
             yield
         except _Refused as error:
             raise kind(f"{what}: {error}.") from None
         except (TimeoutError, httpx.TimeoutException):
-            raise kind(f"{what}: its host took longer than {self._seconds:g} s.") from None
+            raise kind(f"{what}: its host took longer than {seconds or self._seconds:g} s.") from None
         except (httpx.HTTPError, httpx.StreamError, ValueError):
             # The client lets a few of its parsers' errors through as they are.
             raise kind(f"{what}: its host cannot be reached, or does not keep to the protocol.") from None
@@ -233,16 +267,16 @@ def _parsed(url: str) -> httpx.URL:
     return parsed
 
 
-async def _body(answer: httpx.Response, limit_bytes: int) -> bytes:
+async def _body(answer: httpx.Response, limit_bytes: int, write: Callable[[bytes], None]) -> None:
     too_large = _Refused(f"it is larger than {limit_bytes / 1_000_000:g} MB, the most that is read")
     if int(answer.headers.get("content-length", 0)) > limit_bytes:
         raise too_large
-    data = bytearray()
+    size = 0
     async for part in answer.aiter_raw():
-        data += part
-        if len(data) > limit_bytes:
+        size += len(part)
+        if size > limit_bytes:
             raise too_large
-    return bytes(data)
+        write(part)
 
 
 def _client(seconds: float) -> httpx.AsyncClient:

@@ -20,6 +20,16 @@ class Places(NamedTuple):
         return self.folder / "outputs"
 
     @property
+    def loras(self) -> Path:
+        """The LoRAs that the operator put here: requests name them."""
+        return self.folder / "loras"
+
+    @property
+    def lora_cache(self) -> Path:
+        """Those that were fetched."""
+        return self.folder / "lora-cache"
+
+    @property
     def uploads(self) -> Path:
         """The pictures that clients sent."""
         return self.folder / "uploads"

@@ -2,17 +2,59 @@
 
 import time
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, exists, func, insert, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    and_,
+    bindparam,
+    case,
+    exists,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
+from sqlalchemy.sql.dml import ReturningUpdate
 
 from depthwright.prediction import STRIKES, WORKER_LOST, Claim, Fault, Lost, Outcome, Status, Work
 from depthwright.service.database import Database, count, count_each
-from depthwright.service.deliveries import announce
+from depthwright.service.deliveries import announce, owe
 from depthwright.service.store import cancelled
 from depthwright.service.tables import OPEN, PREDICTIONS, WORKERS
 
 P, W = PREDICTIONS.c, WORKERS.c
+# What each prediction waits for is put together once: the library takes longer for that than SQLite to do it.
+_OLDEST = select(P.seq).where(OPEN, P.status == Status.CREATED).order_by(P.seq).limit(1)
+_CLAIM = (
+    update(PREDICTIONS)
+    .where(P.seq == _OLDEST.scalar_subquery(), exists().where(W.id == bindparam("worker")))
+    .values(
+        status=Status.PROCESSING,
+        attempt=P.attempt + 1,
+        owner=bindparam("worker"),
+        started_at=case((P.source.is_(None), bindparam("now"))),
+        progress={},
+        preview=None,
+    )
+    .returning(P.id, P.attempt, P.input, P.seed, P.source, P.created_at, P.started_at)
+)
+
+_HELD = and_(
+    P.id == bindparam("held"),
+    P.attempt == bindparam("held_attempt"),
+    P.status == Status.PROCESSING,
+    P.owner == bindparam("holder"),
+)
+_WRITE = update(PREDICTIONS).where(_HELD)
+_END, _FINISH, _CANCEL = (
+    each.returning(P.key_id, P.webhook_url)
+    for each in (_WRITE, _WRITE.where(~P.cancel_requested), _WRITE.where(P.cancel_requested))
+)
+_WISHES = select(P.cancel_requested, P.preview_wanted).where(_HELD)
 
 
 class Queue:
@@ -47,35 +89,21 @@ class Queue:
 
     # --- its predictions
 
-    def claim(self) -> Work | None:
+    def claim(self, *, idle: bool = False) -> Work | None:
         """Take the oldest prediction that waits; None if none does. From here on its attempt is the fence.
 
+        An idle worker's model begins at once with what needs no control image: that is `start` in the same write.
         A worker that was taken for dead gets none before it appears again: nobody would see it die.
         """
+        now = time.time()
         with self._database.writing(durable=False) as connection:
-            oldest = (
-                select(P.seq)
-                .where(OPEN, P.status == Status.CREATED)
-                .order_by(P.seq)
-                .limit(1)
-                .scalar_subquery()
-            )
-            row = connection.execute(
-                update(PREDICTIONS)
-                .where(P.seq == oldest, exists().where(W.id == self._worker))
-                .values(
-                    status=Status.PROCESSING,
-                    attempt=P.attempt + 1,
-                    owner=self._worker,
-                    progress={},
-                    preview=None,
-                )
-                .returning(P.id, P.attempt, P.input, P.seed, P.source, P.created_at)
-            ).one_or_none()
+            told = {"worker": self._worker, "now": now if idle else None}
+            row = connection.execute(_CLAIM, told).one_or_none()
         if row is None:
             return None
-        waited = max(0.0, time.time() - row.created_at)
-        return Work(Claim(row.id, row.attempt), row.input, row.seed, row.source, waited)
+        waited = max(0.0, now - row.created_at)
+        claim = Claim(row.id, row.attempt)
+        return Work(claim, row.input, row.seed, row.source, waited, row.started_at is not None)
 
     def any_waiting(self) -> bool:
         """Whether a claim would find something."""
@@ -97,9 +125,7 @@ class Queue:
     def wishes(self, claim: Claim) -> tuple[bool, bool]:
         """Whether its owner wants it cancelled, and wants previews. Raises Lost."""
         with self._database.reading() as connection:
-            row = connection.execute(
-                select(P.cancel_requested, P.preview_wanted).where(self._fence(claim))
-            ).one_or_none()
+            row = connection.execute(_WISHES, self._fence(claim)).one_or_none()
         if row is None:
             raise Lost
         return row.cancel_requested, row.preview_wanted
@@ -107,6 +133,7 @@ class Queue:
     def finish(self, claim: Claim, outcome: Outcome) -> bool:
         """Publish what was made; False if the fence, or a wish to cancel, stands before it: then nothing changed."""
         values: dict[str, Any] = {
+            "status": Status.COMPLETED,
             "outputs": list(outcome.outputs),
             "control": outcome.control,
             "nsfw": list(outcome.nsfw),
@@ -114,67 +141,57 @@ class Queue:
             "timings": dict(outcome.timings),
             "model_version": outcome.model_version,
             "acceleration": dict(outcome.acceleration),
+            "loras": [dict(each) for each in outcome.loras],
             "progress": {},
         }
         with self._database.writing() as connection:
             if outcome.warnings:
                 told = connection.execute(select(P.warnings).where(P.id == claim.id)).scalar_one_or_none()
                 values["warnings"] = [*(told or ()), *outcome.warnings]
-            if not self._end(connection, claim, Status.COMPLETED, ~P.cancel_requested, **values):
-                return False
             seconds = {stage: milliseconds / 1000 for stage, milliseconds in outcome.timings.items()}
-            count_each(connection, "stage_seconds", seconds)
-            return True
+            return self._end(connection, claim, values, _FINISH, seconds)
 
     def fail(self, claim: Claim, fault: Fault) -> bool:
         """End it with a fault; False if it is no longer this worker's."""
         with self._database.writing() as connection:
-            return self._end(connection, claim, Status.FAILED, error=fault.message, code=int(fault.code))
+            values = {"status": Status.FAILED, "error": fault.message, "code": int(fault.code)}
+            return self._end(connection, claim, values)
 
     def cancelled(self, claim: Claim) -> bool:
         """End it as its owner wished; False if it is no longer this worker's."""
         with self._database.writing() as connection:
-            values = {name: value for name, value in cancelled().items() if name != "status"}
-            return self._end(connection, claim, Status.CANCELLED, P.cancel_requested, **values)
+            return self._end(connection, claim, cancelled(), _CANCEL)
 
     def release(self, claim: Claim) -> None:
         """Hand it back, first in the queue, with no fault of its own."""
         with self._database.writing() as connection:
-            _hand_back(connection, self._fence(claim))
+            held = and_(P.id == claim.id, P.attempt == claim.attempt, P.owner == self._worker)
+            _hand_back(connection, and_(held, P.status == Status.PROCESSING))
 
-    def _fence(self, claim: Claim) -> ColumnElement[bool]:
-        return and_(
-            P.id == claim.id,
-            P.attempt == claim.attempt,
-            P.status == Status.PROCESSING,
-            P.owner == self._worker,
-        )
+    def _fence(self, claim: Claim) -> dict[str, Any]:
+        return {"held": claim.id, "held_attempt": claim.attempt, "holder": self._worker}
 
     def _write(self, connection: Connection, claim: Claim, **values: Any) -> None:
-        if not connection.execute(update(PREDICTIONS).where(self._fence(claim)).values(**values)).rowcount:
+        if not connection.execute(_WRITE, self._fence(claim) | values).rowcount:
             raise Lost
 
     def _end(
         self,
         connection: Connection,
         claim: Claim,
-        status: Status,
-        *conditions: ColumnElement[bool],
-        **values: Any,
+        values: Mapping[str, Any],
+        how: ReturningUpdate[Any] = _END,
+        seconds: Mapping[str, float] = MappingProxyType({}),
     ) -> bool:
-        ended = connection.execute(
-            update(PREDICTIONS)
-            .where(self._fence(claim), *conditions)
-            .values(
-                **{"finished_at": time.time(), "owner": None, "preview": None, **values, "status": status}
-            )
-        )
-        if not ended.rowcount:
-            if connection.execute(select(P.seq).where(self._fence(claim))).one_or_none() is None:
+        told = {"finished_at": time.time(), "owner": None, "preview": None, **values, **self._fence(claim)}
+        ended = connection.execute(how, told).one_or_none()
+        if ended is None:
+            if connection.execute(_WISHES, self._fence(claim)).one_or_none() is None:
                 count(connection, "stale_writes")
             return False
-        count(connection, "finished", status)
-        announce(connection, claim.id)
+        stages = {("stage_seconds", stage): value for stage, value in seconds.items()}
+        count_each(connection, {("finished", values["status"]): 1} | stages)
+        owe(connection, claim.id, *ended)
         return True
 
 

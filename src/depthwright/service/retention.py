@@ -28,7 +28,7 @@ def sweep(database: Database, outputs: Outputs, uploads: Uploads, days: float) -
         with database.writing() as connection:
             connection.execute(delete(DELIVERIES).where(DELIVERIES.c.prediction_id.in_(ids)))
             gone = connection.execute(delete(PREDICTIONS).where(P.id.in_(ids)).returning(P.key_id)).scalars()
-            count_each(connection, STORED, {key_id: -number for key_id, number in Counter(gone).items()})
+            count_each(connection, {(STORED, key_id): -number for key_id, number in Counter(gone).items()})
         for prediction_id in ids:
             outputs.remove(prediction_id)
         removed += len(ids)

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, and_, bindparam, delete, func, insert, select
 
 from depthwright.errors import UserError
 from depthwright.prediction import Code, Fault, Prediction, Status, Submission
-from depthwright.service.database import Database, count, counted
+from depthwright.service.database import Database, count, count_each, counted
 from depthwright.service.deliveries import announce
 from depthwright.service.tables import DELIVERIES, OPEN, PREDICTIONS
 
@@ -21,7 +21,7 @@ _ONE = select(*_STORED, P.seq).where(P.id == bindparam("id"))
 _MINE = _ONE.where(P.key_id == bindparam("key_id"))
 _WAITING = select(func.count()).where(OPEN, P.status == Status.CREATED)
 _AHEAD = select(func.count()).where(OPEN, P.status == Status.CREATED, P.seq <= bindparam("seq"))
-_LISTS = ("outputs", "nsfw", "fidelity", "warnings")
+_LISTS = ("outputs", "nsfw", "fidelity", "warnings", "loras")
 # The counter of how many predictions each key has: counting a million rows for a list takes too long.
 STORED = "stored"
 CANCELLED = Fault(Code.TASK_FAILED, "The prediction was cancelled.")
@@ -80,8 +80,7 @@ class Store:
         row = {field.name: getattr(submission, field.name) for field in fields(Submission)}
         row |= {"warnings": list(submission.warnings), "status": Status.CREATED}
         connection.execute(_INSERT, row)
-        count(connection, "submissions")
-        count(connection, STORED, submission.key_id)
+        count_each(connection, {("submissions", ""): 1, (STORED, submission.key_id): 1})
         return submission.id, True
 
     def get(self, prediction_id: str, key_id: str | None = None) -> Prediction | None:

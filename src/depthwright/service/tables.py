@@ -35,7 +35,7 @@ PREDICTIONS = Table(
     Column("started_at", Float),
     Column("finished_at", Float),
     Column(
-        "source", JSON
+        "source", JSON(none_as_null=True)
     ),  # where the control image comes from: {"url": ...}, {"upload": ...}, ... or the default's null
     Column(
         "base_url", String(200), nullable=False, server_default=""
@@ -57,6 +57,7 @@ PREDICTIONS = Table(
     Column("code", Integer, nullable=False, server_default="0"),
     Column("model_version", String(80), nullable=False, server_default=""),
     Column("acceleration", JSON, nullable=False, server_default="{}"),
+    Column("loras", JSON, nullable=False, server_default="[]"),
     Column("webhook_url", Text),
     Column("base64_output", Boolean, nullable=False, server_default=text("0")),
     Column("idempotency_key", String(255)),

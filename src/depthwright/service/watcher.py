@@ -5,8 +5,6 @@ import contextlib
 
 from depthwright.service.database import Database
 
-_POLL_SECONDS = 0.005
-
 
 class Watcher:
     """One look at the database's version serves all who wait.
@@ -26,7 +24,7 @@ class Watcher:
                 if changes.any():
                     past, self._change = self._change, asyncio.Event()
                     past.set()
-                await asyncio.sleep(_POLL_SECONDS)
+                await changes.news()
         finally:
             changes.close()
 

@@ -16,7 +16,7 @@ from depthwright.service.fetch import DeliveryFailed, Fetcher
 from depthwright.service.watcher import Watcher
 
 _AT_ONCE = 8
-_IDLE_SECONDS = 1.0
+_IDLE_SECONDS, _LEAST_SECONDS = 1.0, 0.05
 # Answers that no further try will change: the receiver is gone for good.
 _GONE = 410
 log = structlog.get_logger()
@@ -56,6 +56,8 @@ class Deliverer:
                     under_way[delivery.id] = task
                     task.add_done_callback(partial(_forget, under_way, delivery.id))
             await self._watcher.after(mark, _IDLE_SECONDS)
+            # Most commits owe nothing to anybody: a burst of them is looked at once.
+            await asyncio.sleep(_LEAST_SECONDS)
 
     async def _deliver(self, delivery: Delivery) -> None:
         answer, error, permanent = None, "", False

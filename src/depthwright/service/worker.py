@@ -3,18 +3,18 @@
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import structlog
 from PIL import Image
 from sqlalchemy.exc import OperationalError
 
 from depthwright.errors import DepthwrightError, DiskFull, OutOfMemory
-from depthwright.events import Finished
+from depthwright.events import DepthFinished, Finished, ImageFinished
 from depthwright.parameters import GenerationParameters, Size
-from depthwright.ports import Engine, OutputStore, Queue, SafetyChecker
+from depthwright.ports import Engine, OutputStore, Queue, SafetyChecker, Staging
 from depthwright.prediction import Claim, Code, Fault, Lost, Outcome
 from depthwright.result import GenerationResult
 from depthwright.service.preparing import Prepared, Preparing
@@ -31,6 +31,13 @@ log = structlog.get_logger()
 
 class Stopping(Exception):
     """The worker was asked to stop: what it holds goes back."""
+
+
+class _Made(NamedTuple):
+    """What the engine made, and which pictures must not be shown."""
+
+    result: GenerationResult
+    nsfw: tuple[bool, ...]
 
 
 class Worker:
@@ -68,91 +75,92 @@ class Worker:
     def work(self, prepared: Prepared) -> None:
         """See one prediction to its end."""
         claim = prepared.work.claim
-        with structlog.contextvars.bound_contextvars(prediction=claim.id, attempt=claim.attempt):
+        with (
+            structlog.contextvars.bound_contextvars(prediction=claim.id, attempt=claim.attempt),
+            self._outputs.stage(claim) as staging,
+        ):
             try:
-                self._finish(prepared, self._make(prepared))
+                self._finish(prepared, self._make(prepared, staging), staging)
             except Lost:
                 self._give_up(claim)
             except Stopping:
-                self._outputs.discard(claim)
                 self._persist(lambda: self._queue.release(claim))
                 log.info("handed back")
             except DepthwrightError as error:
-                self._fail(claim, _fault(error))
+                self._fail(claim, _fault(error, prepared))
             except Exception:  # the boundary: one broken prediction must not end the worker
                 log.exception("broken")
                 self._fail(claim, _BUG)
 
-    def _make(self, prepared: Prepared) -> GenerationResult:
+    def _make(self, prepared: Prepared, staging: Staging) -> _Made:
         """The pictures; one that runs out of memory gets a second try on freed memory."""
-        self._persist(lambda: self._queue.start(prepared.work.claim))
+        if not prepared.work.started:
+            self._persist(lambda: self._queue.start(prepared.work.claim))
         log.info("started", waited=round(prepared.work.waited, 3))
         try:
-            return self._generate(prepared)
+            return self._generate(prepared, staging)
         except OutOfMemory:
             log.warning("out of memory, trying once more")
+        staging.clear()
         self._free_memory()
-        return self._generate(prepared)
+        return self._generate(prepared, staging)
 
-    def _generate(self, prepared: Prepared) -> GenerationResult:
-        claim = prepared.work.claim
+    def _generate(self, prepared: Prepared, staging: Staging) -> _Made:
+        """Each picture is judged and on its way to the disk while the next one is made."""
+        claim, wanted = prepared.work.claim, prepared.work.input
+        checker = self._checker if wanted["enable_safety_checker"] else None
+        flags: list[bool] = []
         report = Report(self._queue, claim)
-        stream = self._engine.stream(_parameters(prepared), prepared.image)
+        stream = self._engine.stream(_parameters(prepared), prepared.image, prepared.loras)
         with contextlib.closing(stream):
             for event in stream:
                 self.last_step = time.monotonic()
-                if isinstance(event, Finished):
-                    return event.result
+                match event:
+                    case Finished(result):
+                        return _Made(result, tuple(flags))
+                    case DepthFinished(depth):
+                        staging.add(depth, "png")
+                    case ImageFinished(picture=picture):
+                        # What must not be shown is black before anything is stored.
+                        if checker is not None:
+                            flags.append(checker.check(picture))
+                            picture = Image.new("RGB", picture.size) if flags[-1] else picture
+                        staging.add(picture, wanted["output_format"])
                 if self._stop.is_set():
                     raise Stopping
                 with contextlib.suppress(OperationalError):  # a busy database costs a report, not the picture
                     report.show(event)
         raise RuntimeError("the engine ended without a result")
 
-    def _finish(self, prepared: Prepared, result: GenerationResult) -> None:
-        claim, wanted = prepared.work.claim, prepared.work.input
+    def _finish(self, prepared: Prepared, made: _Made, staging: Staging) -> None:
+        claim, result = prepared.work.claim, made.result
+        # 1. Everything is on the disk, where nobody looks yet.
         started = time.perf_counter()
-        # 1. Judge the pictures; what must not be shown is black before anything is stored.
-        images, nsfw, warnings = self._checked(result.images, wanted)
-        # 2. Write them where nobody looks yet.
-        files = [(image, wanted["output_format"]) for image in images] + [(result.depth, "png")]
-        *paths, control = self._outputs.write(claim, files)
-        # 3. Publish all of it at once, unless the prediction is no longer ours.
+        control, *paths = staging.settle()
+        # 2. Publish all of it at once, unless the prediction is no longer ours.
+        unchecked = prepared.work.input["enable_safety_checker"] and self._checker is None
         outcome = Outcome(
             outputs=tuple(paths),
             control=control,
-            nsfw=nsfw,
+            nsfw=made.nsfw,
             fidelity=tuple(vars(each) for each in result.fidelity),
             timings=_timings(prepared, result, time.perf_counter() - started),
             model_version=result.model_version,
-            warnings=(*warnings, *result.warnings),
+            warnings=(*((_UNCHECKED,) if unchecked else ()), *result.warnings),
             acceleration=asdict(result.acceleration),
+            loras=tuple(asdict(each) for each in result.loras),
         )
         if not self._persist(lambda: self._queue.finish(claim, outcome)):
             self._give_up(claim)
             return
+        staging.keep()
         log.info("completed", inference_ms=outcome.timings["inference"])
 
-    def _checked(
-        self, images: tuple[Image.Image, ...], wanted: Mapping[str, object]
-    ) -> tuple[tuple[Image.Image, ...], tuple[bool, ...], tuple[str, ...]]:
-        if not wanted["enable_safety_checker"]:
-            return images, (), ()
-        if self._checker is None:
-            return images, (), (_UNCHECKED,)
-        flags = tuple(self._checker.check(image) for image in images)
-        shown = tuple(
-            Image.new("RGB", image.size) if flag else image for image, flag in zip(images, flags, strict=True)
-        )
-        return shown, flags, ()
-
     def _give_up(self, claim: Claim) -> None:
-        self._outputs.discard(claim)
         was_wish = self._persist(lambda: self._queue.cancelled(claim))
         log.info("cancelled" if was_wish else "lost to another")
 
     def _fail(self, claim: Claim, fault: Fault) -> None:
-        self._outputs.discard(claim)
         self._persist(lambda: self._queue.fail(claim, fault))
         log.warning("failed", code=int(fault.code), error=fault.message)
 
@@ -191,11 +199,14 @@ def _timings(prepared: Prepared, result: GenerationResult, saving: float) -> dic
     return {stage: round(value * 1000) for stage, value in seconds.items()}
 
 
-def _fault(error: DepthwrightError) -> Fault:
+def _fault(error: DepthwrightError, prepared: Prepared) -> Fault:
+    said = str(error)
+    for lora in prepared.loras:  # where a file lies on this machine is the operator's affair
+        said = said.replace(str(lora.path), lora.path.name)
     match error:
         case OutOfMemory():
-            return Fault(Code.TASK_FAILED, f"{error} Ask for a smaller size or fewer images.")
+            return Fault(Code.TASK_FAILED, f"{said} Ask for a smaller size or fewer images.")
         case DiskFull():
-            return Fault(Code.INTERNAL, str(error))
+            return Fault(Code.INTERNAL, said)
         case _:
-            return Fault(Code.TASK_FAILED, str(error))
+            return Fault(Code.TASK_FAILED, said)

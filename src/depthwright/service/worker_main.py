@@ -16,6 +16,7 @@ from depthwright.parameters import GenerationParameters, Size
 from depthwright.ports import Engine
 from depthwright.service.database import Database
 from depthwright.service.fetch import Fetcher
+from depthwright.service.loras import Loras
 from depthwright.service.outputs import Outputs
 from depthwright.service.places import Places
 from depthwright.service.preparing import Preparing
@@ -50,9 +51,13 @@ def run(settings: Settings, worker_id: str, load: Callable[[], Engine], *, attac
         version = _warm_up(engine)
         # 3. Work.
         outputs = Outputs(places.outputs)
-        changes = database.changes()
         preparing = Preparing(
-            queue, lambda: Fetcher(allowed_hosts=settings.hosts), places.uploads, outputs, changes.any
+            queue,
+            lambda: Fetcher(allowed_hosts=settings.hosts),
+            lambda fetcher: Loras(places, fetcher, settings),
+            places.uploads,
+            outputs,
+            database.changes(),
         )
         worker = Worker(queue, engine, preparing, outputs, stop, free_memory=_free_memory)
         pulse.watch(lambda: worker.last_step, READY, version)

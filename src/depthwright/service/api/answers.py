@@ -48,6 +48,7 @@ def describe(prediction: Prediction, dialect: Dialect, base_url: str, outputs: O
         "warnings": list(prediction.warnings),
         "model_version": prediction.model_version,
         "acceleration": dict(prediction.acceleration) or None,
+        "loras": [dict(each) for each in prediction.loras],
     }
 
 

@@ -79,6 +79,7 @@ async def _lifespan(
         outputs=Outputs(places.outputs),
         deliveries=Deliveries(database),
         fetcher=Fetcher(allowed_hosts=settings.hosts),
+        loras=places.loras,
         watcher=Watcher(database),
         reaper=Reaper(database, settings.lease_seconds),
     )

@@ -8,12 +8,14 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from fastapi.concurrency import run_in_threadpool
 
 from depthwright.errors import InvalidParameter, echo
+from depthwright.loras import ALLOWED
 from depthwright.prediction import Code, Prediction, Submission
 from depthwright.request import PredictionRequest
 from depthwright.service.api.answers import MODEL, Dialect, describe, upload_url
@@ -26,6 +28,7 @@ from depthwright.service.fetch import Fetcher
 from depthwright.service.health import Reaper
 from depthwright.service.images import parse_inline
 from depthwright.service.limits import RateLimit
+from depthwright.service.loras import refusal as lora_refusal
 from depthwright.service.outputs import Outputs
 from depthwright.service.store import Store
 from depthwright.service.submissions import Submissions
@@ -61,6 +64,7 @@ class Operations:
     outputs: Outputs
     deliveries: Deliveries
     fetcher: Fetcher
+    loras: Path
     watcher: Watcher
     reaper: Reaper
 
@@ -158,6 +162,12 @@ class Operations:
             raise InvalidParameter("webhook_url", request.webhook_url, f"an https URL: {refusal}")
         # 3. The control image: a stranger's address, or bytes that we keep from here on.
         shown, source = self._source(call, request.control_image)
+        # 4. The LoRAs, as far as they can be judged from here.
+        for each in request.loras:
+            if refusal := lora_refusal(each.path, self.loras, self.fetcher):
+                raise InvalidParameter("loras", each.path, f"{ALLOWED}: {refusal}")
+        if request.loras and source is None:
+            source = {}
         wanted = request.model_dump(mode="json") | {"control_image": shown}
         return (
             Submission(

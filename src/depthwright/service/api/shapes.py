@@ -49,6 +49,14 @@ class Accelerated(BaseModel):
     steps_forecast: int = Field(description="How many denoising steps of all pictures were forecast.")
 
 
+class UsedLora(BaseModel):
+    """A LoRA of a request that acted."""
+
+    name: str = Field(description="The file's name.")
+    digest: str = Field(description="The file's SHA-256.")
+    scale: float = Field(description="How strongly it acted.")
+
+
 class ListedPrediction(BaseModel):
     """A prediction in a list, which has its `input` where that was asked for."""
 
@@ -77,6 +85,7 @@ class ListedPrediction(BaseModel):
     warnings: list[str]
     model_version: str = Field(description="The weights that made it; empty until it is completed.")
     acceleration: Accelerated | None = Field(description="How it was made; null until it is completed.")
+    loras: list[UsedLora] = Field(description="The LoRAs that acted, after the depth LoRA, in this order.")
 
 
 class PredictionAnswer(ListedPrediction):
