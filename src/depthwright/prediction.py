@@ -126,7 +126,8 @@ class Lost(Exception):
 class Work:
     """What a worker is given to do under a claim; `waited` is the time in the queue, in seconds.
 
-    `started` if the model begins with it at once: from here on a death of the worker is held against it.
+    `started` if the model begins with it at once: from here on a death of the worker is held against it. `warnings` are
+    those that it was submitted with.
     """
 
     claim: Claim
@@ -135,11 +136,12 @@ class Work:
     source: Mapping[str, str] | None
     waited: float
     started: bool = False
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a finished prediction leaves: paths under the output store, and what was measured on the way."""
+    """What a finished prediction leaves: paths under the output store, what was measured, and all warnings."""
 
     outputs: tuple[str, ...]
     control: str

@@ -72,11 +72,14 @@ class Database:
         try:
             with self._lent(self._writers) as connection:
                 driver: Any = connection.connection.driver_connection
+                before = driver.total_changes
                 with _transaction(driver, durable=durable):
                     yield connection
+                is_news = driver.total_changes != before
         finally:
             self._writing.release()
-        self._notices.tell()
+        if is_news:
+            self._notices.tell()
 
     def changes(self) -> "Changes":
         """A watch on commits of other processes and connections."""

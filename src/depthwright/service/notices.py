@@ -24,7 +24,9 @@ class Notices:
     def tell(self) -> None:
         """Wake whoever waits, in this process and others."""
         with contextlib.suppress(OSError):  # a hint that got lost is no harm to what was committed
-            for name in os.listdir(self.folder):  # noqa: PTH208 - this runs at every commit
+            names = os.listdir(self.folder)  # noqa: PTH208 - this runs at every commit
+            # Others first: whoever waits in this process takes the interpreter as soon as it is woken.
+            for name in sorted(names, key=lambda name: name.startswith(f"{os.getpid()}-")):
                 if name.endswith(_SUFFIX):
                     self._ring(f"{self.folder}/{name}")
 

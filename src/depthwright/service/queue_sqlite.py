@@ -40,7 +40,7 @@ _CLAIM = (
         progress={},
         preview=None,
     )
-    .returning(P.id, P.attempt, P.input, P.seed, P.source, P.created_at, P.started_at)
+    .returning(P.id, P.attempt, P.input, P.seed, P.source, P.created_at, P.started_at, P.warnings)
 )
 
 _HELD = and_(
@@ -103,7 +103,8 @@ class Queue:
             return None
         waited = max(0.0, now - row.created_at)
         claim = Claim(row.id, row.attempt)
-        return Work(claim, row.input, row.seed, row.source, waited, row.started_at is not None)
+        started = row.started_at is not None
+        return Work(claim, row.input, row.seed, row.source, waited, started, tuple(row.warnings))
 
     def any_waiting(self) -> bool:
         """Whether a claim would find something."""
@@ -142,12 +143,10 @@ class Queue:
             "model_version": outcome.model_version,
             "acceleration": dict(outcome.acceleration),
             "loras": [dict(each) for each in outcome.loras],
+            "warnings": list(outcome.warnings),
             "progress": {},
         }
         with self._database.writing() as connection:
-            if outcome.warnings:
-                told = connection.execute(select(P.warnings).where(P.id == claim.id)).scalar_one_or_none()
-                values["warnings"] = [*(told or ()), *outcome.warnings]
             seconds = {stage: milliseconds / 1000 for stage, milliseconds in outcome.timings.items()}
             return self._end(connection, claim, values, _FINISH, seconds)
 

@@ -146,7 +146,7 @@ class Worker:
             fidelity=tuple(vars(each) for each in result.fidelity),
             timings=_timings(prepared, result, time.perf_counter() - started),
             model_version=result.model_version,
-            warnings=(*((_UNCHECKED,) if unchecked else ()), *result.warnings),
+            warnings=(*prepared.work.warnings, *((_UNCHECKED,) if unchecked else ()), *result.warnings),
             acceleration=asdict(result.acceleration),
             loras=tuple(asdict(each) for each in result.loras),
         )
