@@ -144,11 +144,12 @@ class Settings(BaseModel):
         description="How long a request in sync mode waits for its pictures.",
         json_schema_extra={"allowed": "a number of seconds from 0"},
     )
-    workers: int = Field(
-        default=1,
+    workers: int | None = Field(
+        default=None,
         ge=0,
         le=64,
-        description="How many worker processes the server keeps alive, each with a model of its own.",
+        description="How many worker processes the server keeps alive, each with a model of its own; one for each GPU, "
+        "or one, when absent.",
         json_schema_extra={"allowed": "a whole number from 0 to 64"},
     )
     server: str | None = Field(

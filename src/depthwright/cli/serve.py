@@ -23,7 +23,9 @@ class AddressInUse(UserError):
 @click.option("--port", type=click.IntRange(0, 65535), help="The port; 0 takes a free one.  [default: 8000]")
 @click.option("--profile", metavar="NAME", help="A profile's name or its TOML file; see 'models list'.")
 @click.option("--device", metavar="DEVICE", help="A torch device: cpu, cuda:0, mps, ...  [default: the best]")
-@click.option("--workers", type=click.IntRange(0, 64), help="How many worker processes.  [default: 1]")
+@click.option(
+    "--workers", type=click.IntRange(0, 64), help="How many workers.  [default: one for each GPU, or one]"
+)
 @click.pass_obj
 def serve(assembly: Assembly, /, **given: str | int | None) -> None:
     """Start the API and its workers, wait until the model is warm, and print how to use it.

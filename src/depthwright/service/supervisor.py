@@ -18,21 +18,23 @@ log = structlog.get_logger()
 
 
 class Supervisor:
-    """So many processes of one command. A worker's standard input is its lifeline: when it ends, the worker stops."""
+    """A process of one command for each environment.
+
+    A worker's standard input is its lifeline: when it ends, the worker stops.
+    """
 
     def __init__(
-        self, database: Database, command: Sequence[str], environment: Mapping[str, str], number: int
+        self, database: Database, command: Sequence[str], environments: Sequence[Mapping[str, str]]
     ) -> None:
         self._database = database
         self._command = command
-        self._environment = environment
-        self._number = number
+        self._environments = environments
         self._stopping = asyncio.Event()
         self._slots: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
         """Start all workers."""
-        self._slots = [asyncio.create_task(self._keep(slot)) for slot in range(self._number)]
+        self._slots = [asyncio.create_task(self._keep(slot)) for slot in range(len(self._environments))]
 
     async def stop(self) -> None:
         """End all workers: each hands back what it holds, or is killed after a while."""
@@ -45,7 +47,7 @@ class Supervisor:
             started = time.monotonic()
             worker = f"worker-{slot}-{secrets.token_hex(4)}"
             try:
-                await self._live(worker)
+                await self._live(worker, self._environments[slot])
             except Exception:  # the boundary: no memory or a full disk now, and the next worker comes
                 log.exception("worker not seen to its end", worker=worker)
             if self._stopping.is_set():
@@ -56,7 +58,7 @@ class Supervisor:
                 async with asyncio.timeout(pause):
                     await self._stopping.wait()
 
-    async def _live(self, worker: str) -> None:
+    async def _live(self, worker: str, environment: Mapping[str, str]) -> None:
         """One worker's life, from its start until what it held is back in the queue."""
         process = await asyncio.create_subprocess_exec(
             *self._command,
@@ -64,7 +66,7 @@ class Supervisor:
             worker,
             "--attached",
             stdin=asyncio.subprocess.PIPE,
-            env=dict(self._environment),
+            env=dict(environment),
             start_new_session=True,
         )
         code = await self._ended(process)

@@ -17,6 +17,7 @@ from depthwright.service.auth import Keys
 from depthwright.service.database import Database
 from depthwright.service.deliveries import Deliveries
 from depthwright.service.fetch import Fetcher
+from depthwright.service.gpus import gpus, shares
 from depthwright.service.health import Reaper
 from depthwright.service.limits import RateLimit
 from depthwright.service.outputs import Outputs
@@ -84,7 +85,12 @@ async def _lifespan(
         reaper=Reaper(database, settings.lease_seconds),
     )
     app.state.operations = ops
-    supervisor = Supervisor(database, worker_command, settings.environment(), settings.workers)
+    environment = settings.environment()
+    # Whoever names a device has placed the workers already.
+    found = gpus(environment) if settings.device is None else ()
+    supervisor = Supervisor(
+        database, worker_command, [{**environment, **each} for each in shares(settings.workers, found)]
+    )
     deliverer = Deliverer(ops.deliveries, ops.fetcher, ops.watcher, ops.webhook_body)
     background = [
         asyncio.create_task(_for_ever(task))
