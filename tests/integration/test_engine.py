@@ -238,6 +238,36 @@ def test_running_out_of_memory_is_one_clear_error_and_the_next_request_passes(en
     assert drawn(engine) == expected
 
 
+def test_denoising_that_runs_out_of_memory_begins_once_more_with_the_encoders_in_main_memory(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shelf = engine.components.shelf
+    moved: list[str] = []
+    monkeypatch.setattr(
+        shelf, "_home", torch.device("cpu", 0)
+    )  # another name for the same place, to be told apart
+    monkeypatch.setattr(
+        engine.components.text_encoder_2, "to", lambda device: moved.append(str(device)), raising=False
+    )
+    expected = drawn(engine)
+
+    def short_of_memory(*_: object) -> None:
+        if str(shelf.device) != "cpu":
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    handle = engine.components.transformer.x_embedder.register_forward_pre_hook(short_of_memory)
+    assert drawn(engine) == expected
+    assert moved == ["cpu", "cpu:0"]
+    # Whoever stops in the middle leaves everything in its place.
+    events = engine.stream(asked())
+    next(event for event in events if isinstance(event, StepFinished))
+    assert str(shelf.device) == "cpu"
+    events.close()
+    handle.remove()
+    assert moved == ["cpu", "cpu:0"] * 2
+    assert drawn(engine) == expected
+
+
 def test_a_decoder_that_runs_out_of_memory_is_tried_once_more_in_tiles(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

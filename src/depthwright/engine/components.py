@@ -13,6 +13,7 @@ from depthwright.engine.adapter import ControlAdapter
 from depthwright.engine.depth import DepthEstimator
 from depthwright.engine.fidelity import DepthMap
 from depthwright.engine.profiles import Profile
+from depthwright.engine.shelf import Shelf
 from depthwright.engine.user_lora import UserLoras
 
 
@@ -44,6 +45,7 @@ class Components:
     depth_estimator: DepthEstimator
     chosen: Chosen
     compiled: Blocks | None
+    shelf: Shelf
     # Found again under their content: a prompt's embeddings, and depth maps and control latents of control images.
     prompts: Once[TextEmbeddings] = field(default_factory=lambda: Once(16))
     depths: Once[DepthMap] = field(default_factory=lambda: Once(16))

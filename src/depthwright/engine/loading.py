@@ -25,6 +25,7 @@ from depthwright.engine.memory import memory_guard
 from depthwright.engine.placing import choose_device, place, place_large
 from depthwright.engine.profiles import Profile
 from depthwright.engine.reading import read_folder, read_model, read_transformer, read_vae
+from depthwright.engine.shelf import Shelf
 from depthwright.engine.sources import locate, model_version
 from depthwright.engine.user_lora import UserLoras
 from depthwright.errors import WeightsInvalid
@@ -68,6 +69,10 @@ def load_components(
         compiled = compiled_blocks() if chosen.compiles else None
         # 4. The control LoRA, merged where the weights lie still, beside them where they are cast or moved.
         adapter = _adapter(profile, transformer, lora, where, dtype)
+        # 5. What may leave the device where memory is short; what visits it block by block leaves by itself.
+        resting = [text_encoder, depth_estimator.model]
+        if profile.memory != "group_offload":
+            resting.append(text_encoder_2)
     return Components(
         profile=profile,
         device=where,
@@ -85,6 +90,7 @@ def load_components(
         depth_estimator=depth_estimator,
         chosen=chosen,
         compiled=compiled,
+        shelf=Shelf(resting, where),
     )
 
 

@@ -20,6 +20,7 @@ from depthwright.engine.enlarge import enlarge
 from depthwright.engine.fidelity import DepthMap, measure
 from depthwright.engine.framing import Frame, frame
 from depthwright.engine.memory import memory_guard
+from depthwright.engine.shelf import in_less_memory
 from depthwright.engine.text import encode_prompt
 from depthwright.engine.user_lora import Applied
 from depthwright.engine.work import Work
@@ -145,7 +146,8 @@ def _denoised(
     loras: Sequence[Applied],
 ) -> Generator[Event, None, Step]:
     """One image's last step, with an event after every step."""
-    steps = denoise(
+    begin = partial(
+        denoise,
         components,
         text,
         control,
@@ -157,6 +159,7 @@ def _denoised(
         acceleration=parameters.acceleration,
         loras=loras,
     )
+    steps = in_less_memory(components.shelf, components.forget, begin)
     for step in work.each("denoise", steps):
         yield StepFinished(
             index,

@@ -21,8 +21,8 @@ def _clip(components: Components, prompt: str) -> Tensor:
         truncation=True,
         return_tensors="pt",
     ).input_ids
-    output = components.text_encoder(ids.to(components.device), output_hidden_states=False)
-    pooled: Tensor = output.pooler_output.to(components.dtype)
+    output = components.text_encoder(ids.to(components.shelf.device), output_hidden_states=False)
+    pooled: Tensor = output.pooler_output.to(components.device, components.dtype)
     return pooled
 
 
@@ -34,5 +34,7 @@ def _t5(components: Components, prompt: str) -> Tensor:
         truncation=True,
         return_tensors="pt",
     ).input_ids
-    states: Tensor = components.text_encoder_2(ids.to(components.device), output_hidden_states=False)[0]
-    return states.to(components.dtype)
+    offloaded = components.profile.memory == "group_offload"
+    device = components.device if offloaded else components.shelf.device
+    states: Tensor = components.text_encoder_2(ids.to(device), output_hidden_states=False)[0]
+    return states.to(components.device, components.dtype)
