@@ -59,7 +59,7 @@ $(ENGINE): pyproject.toml constraints.txt | $(BIN)/python
 
 $(DEV): pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing the engine, the server and the tools of development into .venv (the first time this takes minutes)"
-	$(PIP) -e ".[engine,server,dev]"
+	$(PIP) -e ".[engine,server,int8,dev]"
 	@touch $@ $(ENGINE)
 
 $(BIN)/python:

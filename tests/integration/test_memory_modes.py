@@ -1,5 +1,6 @@
 """The profiles for smaller cards compute what the large one computes, as far as their weights allow."""
 
+import sys
 from typing import Any
 
 import pytest
@@ -9,10 +10,12 @@ from torch import Tensor
 from depthwright.engine.components import Components
 from depthwright.engine.loading import load_components
 from depthwright.engine.text import encode_prompt
+from depthwright.errors import EngineNotInstalled
 from tests.support.tiny import JOINT, LENGTH, POOLED, TOKEN, Tiny
 
 TOKENS = 6
 SCALES = (0.0, 0.5, 1.0, 2.0)
+EIGHT_BITS = ("fp8", "int8")
 
 
 @torch.inference_mode()
@@ -74,14 +77,16 @@ def test_offloaded_at_scale_zero_is_the_base_model_to_the_bit_whatever_ran_befor
 def test_eight_bits_stay_near_the_full_weights(
     scale: float, tiny: Tiny, resident: dict[str, Components]
 ) -> None:
-    """Each weight is off by up to 1/16; the control's part is exact, so the difference is that of the base."""
-    assert (
-        difference(velocity(load(tiny, "fp8", "bfloat16"), scale), velocity(resident["float32"], scale)) < 0.1
-    )
+    """A float8 is off by up to 1/16, an int8 by a 254th of its row's largest; the control's part is exact."""
+    full = velocity(resident["float32"], scale)
+    float8, int8 = (difference(velocity(load(tiny, memory, "float32"), scale), full) for memory in EIGHT_BITS)
+    assert float8 < 0.1
+    assert int8 < float8 / 2
 
 
-def test_eight_bits_at_scale_zero_leave_no_trace_of_the_control(tiny: Tiny) -> None:
-    used, fresh = load(tiny, "fp8", "bfloat16"), load(tiny, "fp8", "bfloat16")
+@pytest.mark.parametrize("memory", EIGHT_BITS)
+def test_eight_bits_at_scale_zero_leave_no_trace_of_the_control(memory: str, tiny: Tiny) -> None:
+    used, fresh = load(tiny, memory, "bfloat16"), load(tiny, memory, "bfloat16")
     velocity(used, 2.0)
     assert torch.equal(velocity(used, 0.0), velocity(fresh, 0.0))
 
@@ -98,15 +103,37 @@ def test_eight_bits_hold_the_blocks_and_spare_norms_and_embeddings(tiny: Tiny) -
     assert (t5.wi.weight.dtype, t5.wo.weight.dtype) == (eight, full)
 
 
-def test_the_prompt_reads_nearly_the_same_in_eight_bits(tiny: Tiny, resident: dict[str, Components]) -> None:
+def test_int8_holds_the_blocks_and_spares_norms_and_embeddings(tiny: Tiny) -> None:
+    components = load(tiny, "int8", "bfloat16")
+    transformer: Any = components.transformer
+    block = transformer.single_transformer_blocks[0]
+    t5 = components.text_encoder_2.encoder.block[0].layer[1].DenseReluDense
+    held = (block.attn.to_q, block.proj_mlp, t5.wi, t5.wo)
+    assert all(module.weight.qdata.dtype == torch.int8 for module in held)
+    spared = (block.attn.norm_q, block.norm.linear, transformer.x_embedder, transformer.proj_out)
+    assert {type(module.weight) for module in spared} == {torch.nn.Parameter}
+
+
+def test_without_torchao_an_int8_profile_says_what_to_install(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torchao.quantization", None)
+    with pytest.raises(EngineNotInstalled, match=r"depthwright\[int8\]"):
+        load(tiny, "int8", "float32")
+
+
+@pytest.mark.parametrize("memory", EIGHT_BITS)
+def test_the_prompt_reads_nearly_the_same_in_eight_bits(
+    memory: str, tiny: Tiny, resident: dict[str, Components]
+) -> None:
     prompt = "a red cube on sand"
-    eight = encode_prompt(load(tiny, "fp8", "bfloat16"), prompt)
+    eight = encode_prompt(load(tiny, memory, "bfloat16"), prompt)
     full = encode_prompt(resident["float32"], prompt)
     assert difference(eight.tokens.float(), full.tokens) < 0.1
     assert difference(eight.pooled.float(), full.pooled) < 0.05
 
 
-@pytest.mark.parametrize("memory", ["fp8", "group_offload"])
+@pytest.mark.parametrize("memory", [*EIGHT_BITS, "group_offload"])
 def test_the_scale_acts_on_weights_that_are_cast_or_moved(memory: str, tiny: Tiny) -> None:
     components = load(tiny, memory, "bfloat16")
     half, whole = velocity(components, 0.5), velocity(components, 1.0)

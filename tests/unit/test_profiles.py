@@ -23,13 +23,13 @@ def write(folder: Path, text: str) -> Path:
 
 
 def test_the_four_profiles_come_with_the_package() -> None:
-    assert profile_names() == ("embedded", "flux-dev", "flux-dev-fp8", "flux-dev-offload")
+    assert profile_names() == ("embedded", "flux-dev", "flux-dev-fp8", "flux-dev-int8", "flux-dev-offload")
     assert all(load_profile(name).name == name for name in profile_names())
 
 
 def test_the_flux_profiles_differ_in_memory_alone() -> None:
     profiles = [load_profile(name) for name in profile_names() if name.startswith("flux")]
-    assert [profile.memory for profile in profiles] == ["resident", "fp8", "group_offload"]
+    assert [profile.memory for profile in profiles] == ["resident", "fp8", "int8", "group_offload"]
     assert len({str(profile.sources) for profile in profiles}) == 1
     assert len({str(profile.licences) for profile in profiles}) == 1
 

@@ -140,6 +140,8 @@ _MEMORY: dict[Memory, str] = {
     "resident": "all weights on the device; "
     "the control LoRA is merged anew from pristine weights when the scale changes",
     "fp8": "large weights stored in float8, computed in the precision above; the control LoRA runs beside them",
+    "int8": "large weights stored in int8 with a scale for each output, computed in the precision above; "
+    "the control LoRA runs beside them",
     "group_offload": "large weights in main memory, brought to the device as they are needed; "
     "the control LoRA runs beside them",
 }

@@ -7,6 +7,7 @@ from diffusers.hooks import apply_group_offloading, apply_layerwise_casting
 from torch import nn
 
 from depthwright.engine.profiles import Memory
+from depthwright.engine.quantised import to_int8
 from depthwright.errors import InvalidParameter
 
 # What stays in full precision under fp8. Norms, embeddings and the output are small, and the picture hangs on them. T5
@@ -47,6 +48,8 @@ def place_large(model: Any, memory: Memory, device: torch.device, dtype: torch.d
             skip_modules_pattern=_NEVER_IN_EIGHT_BITS,
         )
         return model.to(device)
+    if memory == "int8":
+        return to_int8(model, device)
     apply_group_offloading(
         model,
         onload_device=device,

@@ -31,7 +31,7 @@ Part = Literal[
     "depth_estimator",
 ]
 PARTS: tuple[Part, ...] = Part.__args__  # type: ignore[attr-defined]
-Memory = Literal["resident", "fp8", "group_offload"]
+Memory = Literal["resident", "fp8", "int8", "group_offload"]
 _HomePath = Annotated[Path, AfterValidator(Path.expanduser)]
 _SHIPPED = files("depthwright.engine") / "profile_data"
 
@@ -95,9 +95,9 @@ class Profile(_Table):
     """One way to run the one pipeline.
 
     `native` lists the picture sizes in pixels that a small model was trained on; empty means that it draws any
-    multiple of its patch. `memory`: "resident" keeps all on the device and merges the LoRA; "fp8" stores the large
-    weights in eight bits; "group_offload" keeps them in main memory and brings them block by block. `step_cache` says
-    how bold the acceleration levels may be, as calibrated for these weights.
+    multiple of its patch. `memory`: "resident" keeps all on the device and merges the LoRA; "fp8" and "int8" store the
+    large weights in eight bits; "group_offload" keeps them in main memory and brings them block by block. `step_cache`
+    says how bold the acceleration levels may be, as calibrated for these weights.
     """
 
     name: str
