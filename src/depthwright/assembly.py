@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 from depthwright.errors import EngineNotInstalled
 from depthwright.parameters import Compile
 from depthwright.ports import DepthMapper, Engine
+from depthwright.quietly import quietly
 from depthwright.settings import Settings
 
 if TYPE_CHECKING:
@@ -69,8 +70,9 @@ def load_engine(
 def load_mapper(profile: str, *, device: str | None, overrides: Mapping[str, Path]) -> DepthMapper:
     """The depth estimator of a profile. Raises as `load_engine` does."""
     require_engine()
-    from depthwright.engine.mapper import DepthMapper as Mapper  # noqa: PLC0415 - the engine is heavy
-    from depthwright.engine.quiet import silence  # noqa: PLC0415 - the same
+    with quietly():
+        from depthwright.engine.mapper import DepthMapper as Mapper  # noqa: PLC0415 - the engine is heavy
+        from depthwright.engine.quiet import silence  # noqa: PLC0415 - the same
 
     silence()
     return Mapper.load(profile, device=device, overrides=overrides)
@@ -79,7 +81,8 @@ def load_mapper(profile: str, *, device: str | None, overrides: Mapping[str, Pat
 def engine_class() -> "type[DepthEngine]":
     """The class itself, imported on first use. Raises EngineNotInstalled."""
     require_engine()
-    from depthwright.engine.engine import Engine as DepthEngine  # noqa: PLC0415 - the engine is heavy
+    with quietly():
+        from depthwright.engine.engine import Engine as DepthEngine  # noqa: PLC0415 - the engine is heavy
 
     return DepthEngine
 

@@ -1,15 +1,13 @@
 """Large weights in eight bits by torchao, widened as they are used."""
 
-import logging
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import nn
 
 from depthwright.errors import EngineNotInstalled
+from depthwright.quietly import quietly
 
 # Norms, embeddings and the output are small, and the picture hangs on them.
 _SPARED = re.compile(r"(^|\.)[^.]*(norm|embed|shared|relative_attention_bias)|^proj_out$")
@@ -20,7 +18,7 @@ def to_int8(model: Any, device: torch.device) -> Any:
 
     Layer by layer: the device never holds all the wide weights beside the narrow ones.
     """
-    with _quietly():
+    with quietly():
         try:
             from torchao.quantization import Int8WeightOnlyConfig, quantize_  # noqa: PLC0415 - an extra
         except ImportError as error:
@@ -33,14 +31,3 @@ def to_int8(model: Any, device: torch.device) -> Any:
 
 def _is_large(module: nn.Module, name: str) -> bool:
     return isinstance(module, nn.Linear) and not _SPARED.search(name)
-
-
-@contextmanager
-def _quietly() -> Iterator[None]:
-    """Without torchao's warnings about kernels for hardware that is not here."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        yield
-    finally:
-        logging.disable(before)
