@@ -13,6 +13,7 @@ import matplotlib.pyplot as plt
 # Each log's columns that are worth a curve.
 SHOWN = {
     "autoencoder": ("psnr",),
+    "text": ("loss_shape", "loss_rank"),
     "flow": ("loss_control", "loss_base", "loss_colour", "loss_naming", "loss_pointing"),
     "guide": ("loss_control", "loss_base"),
     "depth": ("rmse",),
