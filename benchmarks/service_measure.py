@@ -13,7 +13,7 @@ from benchmarks.service_ours import Depthwright
 from benchmarks.service_picture import SIDE, black_png
 
 _SUBMIT = "/api/v3/wavespeed-ai/flux-control-lora-depth"
-_HOLD_MS = (80, 20)
+HOLD_MS = (80, 20)
 _MS = 1_000_000  # nanoseconds
 PARTS = ("submit_to_start", "running", "finish_to_visible", "total")
 
@@ -27,7 +27,7 @@ def submission(server: Depthwright, seed: int = 0, wait: tuple[int, int] = (0, 0
 
 
 def added(
-    server: Depthwright, way: str, number: int, first_seed: int, wait: tuple[int, int] = _HOLD_MS
+    server: Depthwright, way: str, number: int, first_seed: int, wait: tuple[int, int] = HOLD_MS
 ) -> list[dict[str, float]]:
     """Milliseconds that the service adds to each of so many predictions, one after another on an idle server.
 
