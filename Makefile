@@ -4,6 +4,8 @@
 PYTHON ?= python3
 PIP_FLAGS ?=
 ARGS ?=
+# Tests run in so many processes, each of one thread: more threads than cores wait for each other.
+PROCESSES ?= 2
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) -c constraints.txt
@@ -25,7 +27,7 @@ serve: $(ENGINE) ## Start the HTTP API and a worker on 127.0.0.1:8000: make serv
 	$(BIN)/depthwright serve $(ARGS)
 
 test: lint clients ## Check everything: style, types, import directions, tests
-	$(BIN)/python -m pytest $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile $(ARGS)
 
 lint: $(DEV) ## Check style, types and import directions
 	$(BIN)/ruff check
