@@ -115,6 +115,12 @@ class OutOfMemory(ServiceError):
     exit_code: ClassVar[int] = 5
 
 
+class EngineLost(ServiceError):
+    """The loaded model can make no more pictures, this one or others: it has to be loaded again."""
+
+    exit_code: ClassVar[int] = 7
+
+
 class DiskFull(ServiceError):
     """The disk has no room left for the output."""
 

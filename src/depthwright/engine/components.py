@@ -14,6 +14,7 @@ from depthwright.engine.depth import DepthEstimator
 from depthwright.engine.fidelity import DepthMap
 from depthwright.engine.profiles import Profile
 from depthwright.engine.shelf import Shelf
+from depthwright.engine.together import Together
 from depthwright.engine.user_lora import UserLoras
 
 
@@ -46,6 +47,7 @@ class Components:
     chosen: Chosen
     compiled: Blocks | None
     shelf: Shelf
+    together: Together | None = None
     # Found again under their content: a prompt's embeddings, and depth maps and control latents of control images.
     prompts: Once[TextEmbeddings] = field(default_factory=lambda: Once(16))
     depths: Once[DepthMap] = field(default_factory=lambda: Once(16))
@@ -63,8 +65,8 @@ class Components:
 
     @property
     def multiple(self) -> int:
-        """A picture's sides must be multiples of this many pixels: one token's width."""
-        return 2 * self.vae_scale
+        """A picture's sides must be multiples of this many pixels: one token's width, for each GPU that shares it."""
+        return 2 * self.vae_scale * self.profile.gpus
 
     @property
     def latent_channels(self) -> int:

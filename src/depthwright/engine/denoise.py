@@ -70,18 +70,23 @@ def denoise(
     components.adapter.set_scale(control_scale, loras)
     walk, cache = _walk(components, conditions, acceleration)
     # 3. Step by step.
-    for index, timestep in enumerate(scheduler.timesteps):
-        components.adapter.set_scale(control_scale, loras)
-        velocity = walk.velocity(latents, index)
-        estimate = clean_estimate(latents, velocity, sigmas[index])
-        latents = scheduler.step(velocity, timestep, latents, return_dict=False)[0]
-        yield Step(index, latents, estimate, cache.forecast if cache else 0)
+    try:
+        for index, timestep in enumerate(scheduler.timesteps):
+            components.adapter.set_scale(control_scale, loras)
+            velocity = walk.velocity(latents, index)
+            estimate = clean_estimate(latents, velocity, sigmas[index])
+            latents = scheduler.step(velocity, timestep, latents, return_dict=False)[0]
+            yield Step(index, latents, estimate, cache.forecast if cache else 0)
+    finally:
+        walk.end()
 
 
 def _walk(
     components: Components, conditions: Conditions, level: Level
 ) -> tuple[PlainWalk | FastWalk, StepCache | None]:
     """The way that a level takes, under the control scale that is set."""
+    if components.together:
+        return components.together.walk(conditions), None
     techniques = components.chosen.levels[level]
     if not techniques.fast_walk:
         return PlainWalk(components.transformer, conditions), None

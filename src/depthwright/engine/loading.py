@@ -1,6 +1,7 @@
 """A profile becomes models in memory. One path for all: the embedded model loads by the very lines that load FLUX."""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ from depthwright.engine.profiles import Profile
 from depthwright.engine.reading import read_folder, read_model, read_transformer, read_vae
 from depthwright.engine.shelf import Shelf
 from depthwright.engine.sources import locate, model_version
+from depthwright.engine.together import Together
+from depthwright.engine.together import check as check_gpus
 from depthwright.engine.user_lora import UserLoras
 from depthwright.errors import WeightsInvalid
 from depthwright.parameters import Compile
@@ -47,6 +50,7 @@ def load_components(
     """
     profile = profile.with_overrides(overrides or {})
     where = choose_device(device)
+    check_gpus(profile, where)
     dtype: torch.dtype = getattr(torch, profile.dtype)
     with memory_guard(f"loading {profile.name}"):
         # 1. The small parts first: what is missing is known before 24 GB are read.
@@ -54,9 +58,11 @@ def load_components(
         tokenizer = read_folder(profile, "tokenizer", AutoTokenizer)
         tokenizer_2 = read_folder(profile, "tokenizer_2", AutoTokenizer)
         scheduler = read_folder(profile, "scheduler", FlowMatchEulerDiscreteScheduler)
-        lora = read_lora(_single_file(locate(profile, "control_lora")))
         # 2. Then model by model, each to its place before the next is read: main memory holds one at a time.
-        transformer = place_large(read_transformer(profile, dtype), profile.memory, where, dtype)
+        together = Together(profile, where, partial(load_denoiser, profile)) if profile.gpus > 1 else None
+        transformer, adapter = (
+            (together.transformer, together.adapter) if together else load_denoiser(profile, where, compile_)
+        )
         t5 = read_model(profile, "text_encoder_2", T5EncoderModel, dtype)
         text_encoder_2 = place_large(t5, profile.memory, where, dtype)
         text_encoder = place(read_model(profile, "text_encoder", CLIPTextModel, dtype), where)
@@ -64,12 +70,8 @@ def load_components(
         depth_estimator = load_depth_estimator(profile, where)
         # 3. How each level of acceleration works here.
         chosen = choose(profile, where, compile_)
-        if chosen.joined:
-            join_projections(transformer)
         compiled = compiled_blocks() if chosen.compiles else None
-        # 4. The control LoRA, merged where the weights lie still, beside them where they are cast or moved.
-        adapter = _adapter(profile, transformer, lora, where, dtype)
-        # 5. What may leave the device where memory is short; what visits it block by block leaves by itself.
+        # 4. What may leave the device where memory is short; what visits it block by block leaves by itself.
         resting = [text_encoder, depth_estimator.model]
         if profile.memory != "group_offload":
             resting.append(text_encoder_2)
@@ -91,7 +93,20 @@ def load_components(
         chosen=chosen,
         compiled=compiled,
         shelf=Shelf(resting, where),
+        together=together,
     )
+
+
+def load_denoiser(
+    profile: Profile, device: torch.device, compile_: Compile = "auto"
+) -> tuple[Any, ControlAdapter]:
+    """The transformer and the control LoRA on it: merged where the weights lie still, else beside them."""
+    dtype: torch.dtype = getattr(torch, profile.dtype)
+    lora = read_lora(_single_file(locate(profile, "control_lora")))
+    transformer = place_large(read_transformer(profile, dtype), profile.memory, device, dtype)
+    if choose(profile, device, compile_).joined:
+        join_projections(transformer)
+    return transformer, _adapter(profile, transformer, lora, device, dtype)
 
 
 def load_depth_estimator(profile: Profile, device: torch.device) -> DepthEstimator:

@@ -97,7 +97,7 @@ class Profile(_Table):
     `native` lists the picture sizes in pixels that a small model was trained on; empty means that it draws any
     multiple of its patch. `memory`: "resident" keeps all on the device and merges the LoRA; "fp8" and "int8" store the
     large weights in eight bits; "group_offload" keeps them in main memory and brings them block by block. `step_cache`
-    says how bold the acceleration levels may be, as calibrated for these weights.
+    says how bold the acceleration levels may be, as calibrated for these weights. `gpus` draw each picture together.
     """
 
     name: str
@@ -105,6 +105,7 @@ class Profile(_Table):
     description: str
     dtype: Literal["float32", "bfloat16", "float16"]
     memory: Memory = "resident"
+    gpus: PositiveInt = 1
     max_sequence_length: PositiveInt
     native: tuple[tuple[PositiveInt, PositiveInt], ...] = ()
     depth_near: Literal["large", "small"] = "large"

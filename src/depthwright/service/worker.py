@@ -1,6 +1,7 @@
 """A worker: takes predictions one by one, and sees each of them to its end or back into the queue."""
 
 import contextlib
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -11,7 +12,7 @@ import structlog
 from PIL import Image
 from sqlalchemy.exc import OperationalError
 
-from depthwright.errors import DepthwrightError, DiskFull, OutOfMemory
+from depthwright.errors import DepthwrightError, DiskFull, EngineLost, OutOfMemory
 from depthwright.events import DepthFinished, Finished, ImageFinished
 from depthwright.parameters import GenerationParameters, Size
 from depthwright.ports import Engine, OutputStore, Queue, SafetyChecker, Staging
@@ -21,6 +22,7 @@ from depthwright.service.preparing import Prepared, Preparing
 from depthwright.service.reporting import Report
 
 _T = TypeVar("_T")
+_LOST = 71
 _UNCHECKED = "This server has no safety checker: the pictures were not checked."
 _BUG = Fault(
     Code.INTERNAL,
@@ -52,6 +54,7 @@ class Worker:
         stop: threading.Event,
         checker: SafetyChecker | None = None,
         free_memory: Callable[[], None] = lambda: None,
+        die: Callable[[], None] = lambda: os._exit(_LOST),
     ) -> None:
         self._queue = queue
         self._engine = engine
@@ -60,6 +63,7 @@ class Worker:
         self._stop = stop
         self._checker = checker
         self._free_memory = free_memory
+        self._die = die
         self.last_step = time.monotonic()
 
     def run(self) -> None:
@@ -86,6 +90,10 @@ class Worker:
             except Stopping:
                 self._persist(lambda: self._queue.release(claim))
                 log.info("handed back")
+            except EngineLost as error:
+                # Dying with it in hand is what hands it back, and what counts how often it did this.
+                log.critical("the model is lost", error=str(error))
+                self._die()
             except DepthwrightError as error:
                 self._fail(claim, _fault(error, prepared))
             except Exception:  # the boundary: one broken prediction must not end the worker

@@ -59,6 +59,9 @@ class PlainWalk:
         )[0]
         return velocity
 
+    def end(self) -> None:
+        """No step follows."""
+
 
 class FastWalk:
     """The same velocities, sooner. The control scale must be set before it is made, and before each step."""
@@ -124,6 +127,9 @@ class FastWalk:
     def _at(self, step: int, made: Tensor) -> Tensor:
         """A step's modulations, in memory of their own: a view's offset would have blocks compiled for every step."""
         return made.index_select(0, self._steps[step])
+
+    def end(self) -> None:
+        """No step follows."""
 
 
 def _embedded(transformer: Any, told: Conditions) -> Tensor:

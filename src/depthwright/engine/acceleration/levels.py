@@ -43,6 +43,13 @@ def choose(profile: Profile, device: torch.device, compile_: Compile = "auto") -
     """Decide for a profile on a device. It depends on nothing else, so that a level means the same in every process."""
     reasons = ["none: diffusers' own forward at every step, the reference"]
     levels: dict[Level, Techniques] = {"none": Techniques()}
+    if profile.gpus > 1:
+        reasons.append(
+            f"regular and high: as none, since diffusers' forward deals each step out to {profile.gpus} GPUs"
+        )
+        return Chosen(
+            {**levels, "regular": Techniques(), "high": Techniques()}, joined=False, reasons=tuple(reasons)
+        )
     # 1. Where the whole model's forward brings the weights, no other may stand in for it.
     if profile.memory == "group_offload":
         reasons.append(
