@@ -11,14 +11,14 @@ from typing import Any, cast
 import pytest
 from PIL import Image
 
-from depthwright.errors import OutOfMemory
+from depthwright.errors import EngineLost, OutOfMemory
 from depthwright.ports import SafetyChecker
-from depthwright.prediction import Code, Prediction, Status, Submission
+from depthwright.prediction import STRIKES, Code, Prediction, Status, Submission
 from depthwright.request import PredictionRequest
 from depthwright.service.database import Database
 from depthwright.service.outputs import Outputs
 from depthwright.service.preparing import Prepared, Preparing
-from depthwright.service.queue_sqlite import Queue
+from depthwright.service.queue_sqlite import Queue, take_back
 from depthwright.service.store import Store
 from depthwright.service.worker import Worker
 from depthwright.settings import Settings
@@ -38,6 +38,7 @@ class House:
         self.queue.register("ready")
         self.outputs = Outputs(folder / "outputs")
         self.engine = FakeEngine()
+        self.deaths: list[int] = []
         self.worker = Worker(
             self.queue,
             self.engine,
@@ -45,6 +46,7 @@ class House:
             self.outputs,
             threading.Event(),
             checker,
+            die=lambda: self.deaths.append(1),
         )
 
     def make(self, prediction_id: str, **wanted: Any) -> Prediction:
@@ -133,6 +135,28 @@ def test_a_second_try_leaves_nothing_of_the_first(house: House) -> None:
     made = house.make("p", num_images=2)
     assert made.status == Status.COMPLETED
     assert len(house.files("p")) == 3
+
+
+def test_a_worker_that_lost_its_model_dies_with_the_prediction_in_hand_which_the_third_time_fails(
+    house: House,
+) -> None:
+    def lost(_step: int) -> None:
+        raise EngineLost("The GPUs fell out of step.")
+
+    house.engine.on_step = lost
+    held = house.make("p")
+    for _ in range(STRIKES):
+        assert held.status == Status.PROCESSING
+        assert take_back(house.database, "w") == 1
+        house.queue.register("ready")
+        if (work := house.queue.claim()) is not None:
+            house.worker.work(Prepared(work, None, 0.0))
+        found = house.store.get("p")
+        assert found is not None
+        held = found
+    assert (held.status, held.code) == (Status.FAILED, Code.INTERNAL)
+    assert len(house.deaths) == STRIKES
+    assert house.files("p") == []
 
 
 def test_what_an_earlier_attempt_left_goes_with_the_one_that_is_published(house: House) -> None:
