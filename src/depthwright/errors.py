@@ -12,6 +12,7 @@
     |  `- OutputNotWritable        6
     `- ServiceError                1   ours, or the machine's
        |- OutOfMemory              5
+       |- EngineLost               1   the model has to be loaded again
        `- DiskFull                 6
 
 The numbers are the command's exit codes.
@@ -117,8 +118,6 @@ class OutOfMemory(ServiceError):
 
 class EngineLost(ServiceError):
     """The loaded model can make no more pictures, this one or others: it has to be loaded again."""
-
-    exit_code: ClassVar[int] = 7
 
 
 class DiskFull(ServiceError):
