@@ -33,9 +33,6 @@ Measured by `python -m benchmarks.fidelity --scenes {scenes} --docs` on {hardwar
 *From the left: the control image, the true render (never shown to the model), and the engine at control scales 0, 0.5,
 1 and 2. The caption is the prompt.*
 
-Version 1 of the weights was trained before the scenes had styles, hills and mountains, fog and fourth objects: it knows
-nothing of those.
-
 {scales}
 
 This is a small sample: {scenes} scenes with {objects} objects over 1% of the area. Each share over scenes moves by one
