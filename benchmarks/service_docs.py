@@ -36,7 +36,8 @@ So this engine, as ours does, has its picture {after} ms before its end, the tim
 picture's depth (0.04 s at 512*512, see [latency](latency.md)). An engine that ended with its picture would have the
 client wait for the encoding too ({encode_ms} ms for both files by themselves): the whole predictions below, which hold
 nothing, take {strict} ms from finish to visible in sync mode. This disk makes 4 KiB durable in {fsync_ms[p50]} ms (95th
-percentile {fsync_ms[p95]} ms), and a prediction waits for that six times.
+percentile {fsync_ms[p95]} ms), and a prediction's own
+commits wait for that twice.
 
 The first goal counts submit to start and finish to visible, by the row that polls. A client that polls without a
 pause takes processor time from the server that it waits for; sync mode does not.

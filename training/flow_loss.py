@@ -89,14 +89,10 @@ def velocity_loss(
     tokens = ((square * weights).mean(2) * (1 + 3 * shares.sum(1))).mean()
     colour = _mean_colour(error, shares, weights) if scale > 0 else tokens.new_zeros(())
     # 4. Names of what stands where, asked for where only the words can tell (the base places things as it likes).
-    targets = names(batch, shares, t > WORDS_DECIDE) if scale > 0 else None
-    naming = model.naming.loss(*targets) if targets else tokens.new_zeros(())
-    # 5. The way to them: which word each object's tokens attend to.
-    pointing = tokens.new_zeros(())
+    #    And the way to them: which word each object's tokens attend to.
+    naming = pointing = tokens.new_zeros(())
     if scale > 0:
-        words = colour_words(batch.t5, batch.colours, model.colour_ids)
-        pointing = model.pointing.loss(words, shares, batch.t5.shape[1])
-    model.pointing.listen(False)
+        naming, pointing = _words_found(model, batch, shares, t > WORDS_DECIDE)
     return Loss(
         tokens + COLOUR_WEIGHT * colour + NAMING_WEIGHT * naming + POINTING_WEIGHT * pointing,
         *(value.detach() for value in (square.mean(), colour, naming, pointing)),
@@ -113,12 +109,19 @@ def binding_loss(model: EmbeddedModel, codec: LinearCodec, batch: Examples, rng:
     grid = (batch.rgb.shape[2] // TOKEN_SIDE, batch.rgb.shape[3] // TOKEN_SIDE)
     model.pointing.listen(True)
     model.velocity(torch.randn_like(control), control, ones, (batch.t5, batch.clip), 3.5 * ones, grid, 1.0)
-    naming = model.naming.loss(*names(batch, shares, ones > 0))
+    naming, pointing = _words_found(model, batch, shares, ones > 0)
+    zero = naming.new_zeros(())
+    return Loss(NAMING_WEIGHT * naming + pointing, zero, zero, naming.detach(), pointing.detach())
+
+
+def _words_found(
+    model: EmbeddedModel, batch: Examples, shares: Tensor, asked: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Losses of naming, in the samples that are asked, and of pointing, in all, after a pass that was listened to."""
     words = colour_words(batch.t5, batch.colours, model.colour_ids)
     pointing = model.pointing.loss(words, shares, batch.t5.shape[1])
     model.pointing.listen(False)
-    zero = naming.new_zeros(())
-    return Loss(NAMING_WEIGHT * naming + pointing, zero, zero, naming.detach(), pointing.detach())
+    return model.naming.loss(*names(batch, shares, asked)), pointing
 
 
 def _mean_colour(error: Tensor, shares: Tensor, weights: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """Several devices draw one picture together: here processes of one CPU, over gloo, which stand in for GPUs."""
 
+import multiprocessing
 import signal
 from collections.abc import Iterator
 from typing import Any
@@ -13,7 +14,7 @@ from depthwright.engine.loading import load_components
 from depthwright.errors import EngineLost, InvalidParameter
 from depthwright.events import StepFinished
 from depthwright.parameters import GenerationParameters, SizeBounds
-from tests.support.tiny import LENGTH, Tiny
+from tests.support.tiny import HEADS, LENGTH, Tiny
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 BOUNDS = SizeBounds(16, 512)
@@ -71,6 +72,13 @@ def test_a_follower_that_dies_is_told_and_nothing_waits_for_it(together: Engine)
     for _ in range(2):
         with pytest.raises(EngineLost, match="has to be loaded again"):
             velocities(together)
+
+
+def test_heads_that_cannot_be_shared_are_refused_and_no_process_is_left(tiny: Tiny) -> None:
+    before = set(multiprocessing.active_children())
+    with pytest.raises(InvalidParameter, match=f"a divisor of the transformer's {HEADS} heads"):
+        load_components(tiny.profile(gpus=3), device="cpu")
+    assert set(multiprocessing.active_children()) <= before
 
 
 @pytest.mark.parametrize(

@@ -146,8 +146,14 @@ def test_what_was_used_longest_ago_goes_when_there_is_no_more_room(tmp_path: Pat
             found.append(file.path)
         return found
 
+    abandoned, under_way = (tmp_path / "lora-cache" / f"{name}.part" for name in ("old", "new"))
+    abandoned.parent.mkdir()
+    for part in (abandoned, under_way):
+        part.touch()
+    os.utime(abandoned, (0, 0))
     a, b, _, c = having(tmp_path, hub, use, lora_cache_gigabytes=0.001)
     assert [path.exists() for path in (a, b, c)] == [True, False, True]
+    assert [path.exists() for path in (abandoned, under_way)] == [False, True]
 
 
 @pytest.mark.parametrize("host", PRIVATE)

@@ -10,9 +10,10 @@ from depthwright.engine.profiles import Memory
 from depthwright.engine.quantised import to_int8
 from depthwright.errors import InvalidParameter
 
-# What stays in full precision under fp8. Norms, embeddings and the output are small, and the picture hangs on them. T5
-# casts its activations to the type of `wo`, which therefore cannot be eight bits.
-_NEVER_IN_EIGHT_BITS = ("norm", "embed", "shared", "^proj_out$", "relative_attention_bias", r"\.wo$")
+# What stays in full precision: norms, embeddings and the output are small, and the picture hangs on them.
+_NEVER_IN_EIGHT_BITS = ("norm", "embed", "shared", "^proj_out$", "relative_attention_bias")
+# T5 casts its activations to the type of `wo`, which therefore cannot be float8.
+_NEVER_IN_FLOAT8 = (*_NEVER_IN_EIGHT_BITS, r"\.wo$")
 
 
 def choose_device(name: str | None) -> torch.device:
@@ -45,11 +46,11 @@ def place_large(model: Any, memory: Memory, device: torch.device, dtype: torch.d
             model,
             storage_dtype=torch.float8_e4m3fn,
             compute_dtype=dtype,
-            skip_modules_pattern=_NEVER_IN_EIGHT_BITS,
+            skip_modules_pattern=_NEVER_IN_FLOAT8,
         )
         return model.to(device)
     if memory == "int8":
-        return to_int8(model, device)
+        return to_int8(model, device, _NEVER_IN_EIGHT_BITS)
     apply_group_offloading(
         model,
         onload_device=device,

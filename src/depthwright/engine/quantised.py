@@ -1,6 +1,7 @@
 """Large weights in eight bits by torchao, widened as they are used."""
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -9,12 +10,10 @@ from torch import nn
 from depthwright.errors import EngineNotInstalled
 from depthwright.quietly import quietly
 
-# Norms, embeddings and the output are small, and the picture hangs on them.
-_SPARED = re.compile(r"(^|\.)[^.]*(norm|embed|shared|relative_attention_bias)|^proj_out$")
 
-
-def to_int8(model: Any, device: torch.device) -> Any:
-    """Store each large linear as int8 with a scale for each output, on the device. Raises EngineNotInstalled.
+def to_int8(model: Any, device: torch.device, spared: Sequence[str]) -> Any:
+    """Store linears as int8 with a scale for each output, on the device, but those of which a pattern is found in the
+    name. Raises EngineNotInstalled.
 
     Layer by layer: the device never holds all the wide weights beside the narrow ones.
     """
@@ -25,9 +24,9 @@ def to_int8(model: Any, device: torch.device) -> Any:
             raise EngineNotInstalled(
                 "This profile stores weights in int8, which takes torchao: pip install 'depthwright[int8]'."
             ) from error
-        quantize_(model, Int8WeightOnlyConfig(), filter_fn=_is_large, device=device)
+
+        def is_large(module: nn.Module, name: str) -> bool:
+            return isinstance(module, nn.Linear) and not any(re.search(pattern, name) for pattern in spared)
+
+        quantize_(model, Int8WeightOnlyConfig(), filter_fn=is_large, device=device)
     return model.to(device)
-
-
-def _is_large(module: nn.Module, name: str) -> bool:
-    return isinstance(module, nn.Linear) and not _SPARED.search(name)

@@ -80,7 +80,11 @@ class Together:
             self._pipes.append(ours)
             self._processes.append(process)
         # 2. So does this one; they meet once all have.
-        self.transformer, self._adapter = _joined(Place(0, profile.gpus, port, _sibling(device, 0)), load)
+        try:
+            self.transformer, self._adapter = _joined(Place(0, profile.gpus, port, _sibling(device, 0)), load)
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def adapter(self) -> ControlAdapter:
@@ -128,6 +132,7 @@ class Together:
         self._lost = True
         for process in self._processes:
             process.kill()
+            process.join()
 
 
 class SharedWalk(PlainWalk):

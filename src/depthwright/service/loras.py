@@ -4,8 +4,10 @@ import asyncio
 import contextlib
 import hashlib
 import json
+import os
 import secrets
-from collections.abc import Mapping
+import time
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, Self
 from urllib.parse import unquote, urlsplit
@@ -112,15 +114,18 @@ class Loras:
         return kept
 
     def _sweep(self, newest: Path) -> None:
-        """Remove what was used longest ago, until there is room."""
-        files = [(path.stat(), path) for path in self._cache.glob(f"*/*{SUFFIX}")]
-        total = sum(status.st_size for status, _ in files)
-        for status, path in sorted(files, key=lambda each: each[0].st_mtime):
+        """Remove what was used longest ago, until there is room, and what workers that died were writing."""
+        given_up = time.time() - 2 * self._seconds
+        for path, status in _statuses(self._cache.glob("*.part")):
+            if status.st_mtime < given_up:
+                path.unlink(missing_ok=True)
+        files = _statuses(self._cache.glob(f"*/*{SUFFIX}"))
+        total = sum(status.st_size for _, status in files)
+        for path, status in sorted(files, key=lambda each: each[1].st_mtime):
             if total <= self._room:
                 return
             if path != newest:
-                with contextlib.suppress(FileNotFoundError):
-                    path.unlink()
+                path.unlink(missing_ok=True)
                 total -= status.st_size
 
 
@@ -193,6 +198,15 @@ def _noted(note: Path) -> dict[str, str]:
     except (OSError, ValueError):
         return {}
     return {name: str(value) for name, value in told.items()} if isinstance(told, dict) else {}
+
+
+def _statuses(paths: Iterable[Path]) -> list[tuple[Path, os.stat_result]]:
+    """Those that are there: another worker may sweep at the same time."""
+    found = []
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError):
+            found.append((path, path.stat()))
+    return found
 
 
 def _used(file: Path) -> Path:
