@@ -31,7 +31,8 @@ class Staging:
         self._writing: list[Future[str]] = []
         # A new name is on the disk only once its folder is, and so on upwards, as far as folders are new.
         above = () if self._folder.parent.exists() else (store,)
-        self._folders = (self._folder, self._folder.parent, *above)
+        self._above = (self._folder.parent, *above)
+        self._made = self._make()
         self._kept = False
 
     def __enter__(self) -> Self:
@@ -39,11 +40,11 @@ class Staging:
 
     def __exit__(self, *_: object) -> None:
         if not self._kept:
-            self.clear()
+            self._remove()
 
     def add(self, image: Image.Image, output_format: str) -> None:
         """Begin to write a picture: packing pixels and waiting for the disk leave the interpreter to others."""
-        self._writing.append(self._writers.submit(_write, self._folders, image, output_format))
+        self._writing.append(self._writers.submit(_write, self._folder, self._made, image, output_format))
 
     def settle(self) -> tuple[str, ...]:
         """Wait until all is safe on the disk; their paths under the store, in the order of adding. Raises DiskFull."""
@@ -52,13 +53,9 @@ class Staging:
         return tuple(f"{self._claim.id}/{self._claim.attempt}/{name}" for name in names)
 
     def clear(self) -> None:
-        """Remove what was written so far."""
-        # Nothing may still be written into a folder that goes.
-        wait(self._writing)
-        self._writing.clear()
-        shutil.rmtree(self._folder, ignore_errors=True)
-        with contextlib.suppress(OSError):
-            self._folder.parent.rmdir()
+        """Begin anew: remove what was written so far."""
+        self._remove()
+        self._made = self._make()
 
     def keep(self) -> None:
         """It is published: what earlier attempts left, whose workers died, is of no use any more."""
@@ -66,15 +63,34 @@ class Staging:
         for earlier in range(1, self._claim.attempt):
             shutil.rmtree(self._folder.parent / str(earlier), ignore_errors=True)
 
+    def _make(self) -> Future[None]:
+        """The folder is made while the engine works: only files are waited for in the end."""
+        return self._writers.submit(_make, self._folder, self._above)
 
-def _write(folders: Sequence[Path], image: Image.Image, output_format: str) -> str:
-    """One file in the first folder, its content and its name safe on the disk; the name."""
-    folders[0].mkdir(parents=True, exist_ok=True)
+    def _remove(self) -> None:
+        # Nothing may still be written into a folder that goes.
+        wait([self._made])
+        wait(self._writing)
+        self._writing.clear()
+        shutil.rmtree(self._folder, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            self._folder.parent.rmdir()
+
+
+def _make(folder: Path, above: Sequence[Path]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for each in above:
+        sync_folder(each)
+
+
+def _write(folder: Path, made: Future[None], image: Image.Image, output_format: str) -> str:
+    """One file in the folder, its content and its name safe on the disk; the name."""
+    # Submitted before, to the same threads: it runs or has run.
+    made.result()
     name = secrets.token_urlsafe(16) + SUFFIXES[output_format]
-    with (folders[0] / name).open("xb") as file:
+    with (folder / name).open("xb") as file:
         image.save(file, **_OPTIONS[output_format])
         file.flush()
         os.fsync(file.fileno())
-    for folder in folders:
-        sync_folder(folder)
+    sync_folder(folder)
     return name
