@@ -24,11 +24,12 @@ from depthwright.events import (
     ImageFinished,
     StageFinished,
     StageStarted,
+    Started,
     StepFinished,
 )
 from depthwright.loras import LoraFile
 from depthwright.parameters import GenerationParameters
-from depthwright.result import Fidelity, GenerationResult
+from depthwright.result import Fidelity, GenerationResult, Origin
 from depthwright.settings import Settings
 
 LOG = "BENCHMARK_LOG"
@@ -51,12 +52,15 @@ class Nothing:
         parameters: GenerationParameters,
         control_image: Image.Image | None = None,
         loras: Sequence[LoraFile] = (),
+        *,
+        checked: bool = True,
     ) -> Generator[Event, None, None]:
         """One stage, one step, no work."""
         entered = time.perf_counter_ns()
-        del control_image, loras
+        del control_image, loras, checked
         seed = parameters.resolved_seed()
         picture, depth = _black(*parameters.size)
+        yield Started(Origin(parameters, (seed,), "nothing", "nothing-000000000000", "nothing"))
         yield DepthFinished(depth)
         yield StageStarted("denoise")
         before, after = (int(each) / 1000 for each in _WAIT.findall(parameters.prompt) or (0, 0))

@@ -14,6 +14,14 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
     return save_tiny(tmp_path_factory.mktemp("tiny"))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _nobodys_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Certificates, keys and pictures of the tests are none of the developer's own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
+        yield
+
+
 @pytest.fixture
 def one_thread() -> Iterator[None]:
     """As the pipeline works; on a busy machine two threads would wait for each other, spinning."""

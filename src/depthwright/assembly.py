@@ -2,7 +2,7 @@
 
 import importlib.util
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -15,6 +15,7 @@ from depthwright.settings import Settings
 
 if TYPE_CHECKING:
     from depthwright.engine.engine import Engine as DepthEngine
+    from depthwright.provenance.marking import Marker
 
 _SERVING = (
     "alembic",
@@ -30,7 +31,11 @@ _HEAVY = ("torch", "diffusers", "transformers", "safetensors", "scipy", "numpy",
 
 
 class EngineLoader(Protocol):
-    """Loads an engine: a profile's name or TOML file, a torch device, and folders or files by source name."""
+    """Loads an engine: a profile's name or TOML file, a torch device, and folders or files by source name.
+
+    `unchecked` names the profile that may do without its image checker; `policy_off` are categories of the prompt
+    policy that do not act.
+    """
 
     def __call__(
         self,
@@ -40,6 +45,8 @@ class EngineLoader(Protocol):
         overrides: Mapping[str, Path],
         cache_dir: Path,
         compile_: Compile,
+        unchecked: str | None,
+        policy_off: Collection[str],
     ) -> Engine:
         """The engine, ready to generate."""
         ...
@@ -54,17 +61,32 @@ class MapperLoader(Protocol):
 
 
 def load_engine(
-    profile: str, *, device: str | None, overrides: Mapping[str, Path], cache_dir: Path, compile_: Compile
+    profile: str,
+    *,
+    device: str | None,
+    overrides: Mapping[str, Path],
+    cache_dir: Path,
+    compile_: Compile,
+    unchecked: str | None,
+    policy_off: Collection[str],
 ) -> Engine:
     """The engine of this package, with nothing on stderr but what the command says.
 
-    Raises EngineNotInstalled, UnknownProfile, WeightsMissing, WeightsInvalid or OutOfMemory.
+    Raises EngineNotInstalled, UnknownProfile, UncheckedProfile, WeightsMissing, WeightsInvalid or OutOfMemory.
     """
     engine = engine_class()
     from depthwright.engine.quiet import silence  # noqa: PLC0415 - the engine is heavy
 
     silence()
-    return engine.load(profile, device=device, overrides=overrides, cache_dir=cache_dir, compile_=compile_)
+    return engine.load(
+        profile,
+        device=device,
+        overrides=overrides,
+        cache_dir=cache_dir,
+        compile_=compile_,
+        unchecked=unchecked,
+        policy_off=policy_off,
+    )
 
 
 def load_mapper(profile: str, *, device: str | None, overrides: Mapping[str, Path]) -> DepthMapper:
@@ -76,6 +98,18 @@ def load_mapper(profile: str, *, device: str | None, overrides: Mapping[str, Pat
 
     silence()
     return Mapper.load(profile, device=device, overrides=overrides)
+
+
+def make_marker(settings: Settings) -> "Marker":
+    """What marks this installation's pictures. Raises EngineNotInstalled, InvalidParameter or OutputNotWritable."""
+    from depthwright.provenance.certificates import given_certificate, own_certificate  # noqa: PLC0415 - slow to import
+    from depthwright.provenance.marking import Marker  # noqa: PLC0415 - the same
+
+    if settings.certificate and settings.certificate_key:
+        identity = given_certificate(settings.certificate, settings.certificate_key)
+    else:
+        identity = own_certificate(settings.certificates)
+    return Marker(identity, keep_prompts=settings.prompts_in_files)
 
 
 def engine_class() -> "type[DepthEngine]":
@@ -112,6 +146,7 @@ class Assembly:
     settings: Settings
     load_engine: EngineLoader = load_engine
     load_mapper: MapperLoader = load_mapper
+    make_marker: "Callable[[Settings], Marker]" = make_marker
     worker_command: tuple[str, ...] = (sys.executable, "-m", "depthwright", "worker")
 
 

@@ -9,6 +9,8 @@
     |  |- WeightsMissing           4
     |  |- WeightsInvalid           4
     |  |- EngineNotInstalled       4   the light package alone cannot generate
+    |  |- UncheckedProfile         4   draws people, and nobody would look at the pictures
+    |  |- Refused                  7   what was asked for is not made here; knows the category
     |  `- OutputNotWritable        6
     `- ServiceError                1   ours, or the machine's
        |- OutOfMemory              5
@@ -102,6 +104,29 @@ class EngineNotInstalled(UserError, ImportError):
     """The light package is installed without the libraries that generate pictures."""
 
     exit_code: ClassVar[int] = 4
+
+
+class UncheckedProfile(UserError):
+    """A profile can depict people and has no image checker, and the operator has not let it go without one."""
+
+    exit_code: ClassVar[int] = 4
+
+    def __init__(self, profile: str) -> None:
+        super().__init__(
+            f"The profile {profile} can depict people and names no image checker, so it does not start: give it an "
+            f"[image_checker] and a source for it, or set DEPTHWRIGHT_UNCHECKED={profile} and look at every picture "
+            "yourself."
+        )
+
+
+class Refused(UserError):
+    """What was asked for is not made here, by a rule of the policy or by the image checker: `category` says which."""
+
+    exit_code: ClassVar[int] = 7
+
+    def __init__(self, category: str, message: str) -> None:
+        self.category = category
+        super().__init__(message)
 
 
 class OutputNotWritable(UserError):

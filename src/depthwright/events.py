@@ -6,14 +6,23 @@ from typing import Literal
 
 from PIL import Image
 
-from depthwright.result import GenerationResult
+from depthwright.result import GenerationResult, Origin
 
-Stage = Literal["depth", "text", "control", "denoise", "decode", "fidelity"]
+Stage = Literal["safety", "depth", "text", "control", "denoise", "decode", "fidelity"]
+
+
+@dataclass(frozen=True)
+class Started:
+    """The request was accepted; this is what its pictures will come from."""
+
+    origin: Origin
 
 
 @dataclass(frozen=True)
 class StageStarted:
-    """A stage begins. Denoise, decode and fidelity come once for each image."""
+    """A stage begins. Denoise, decode and fidelity come once for each image; safety, where there is an image checker,
+    for the control image and then for each image.
+    """
 
     stage: Stage
 
@@ -37,22 +46,27 @@ class DepthFinished:
 class StepFinished:
     """Denoising step `step` (from 0) of `steps` is done for image `image` (from 0) of `num_images`.
 
-    `preview()` decodes the picture as the model expects it to end. It costs one decoding, and only when called.
+    `preview()` decodes the picture as the model expects it to end. It costs one decoding, and only when called; it is
+    None where the image checker objects to what is seen so far.
     """
 
     image: int
     num_images: int
     step: int
     steps: int
-    preview: Callable[[], Image.Image]
+    preview: Callable[[], Image.Image | None]
 
 
 @dataclass(frozen=True)
 class ImageFinished:
-    """Image `image` (from 0) is there, RGB at exactly the requested size."""
+    """Image `image` (from 0) is there, RGB at exactly the requested size.
+
+    `flagged` if the image checker objected to it: then it is black. None if nobody looked.
+    """
 
     image: int
     picture: Image.Image
+    flagged: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -62,4 +76,4 @@ class Finished:
     result: GenerationResult
 
 
-Event = StageStarted | StageFinished | DepthFinished | StepFinished | ImageFinished | Finished
+Event = Started | StageStarted | StageFinished | DepthFinished | StepFinished | ImageFinished | Finished

@@ -7,23 +7,20 @@ import struct
 import tempfile
 import warnings
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from PIL import Image, ImageOps
 
 from depthwright.errors import DepthwrightError, DiskFull, InvalidImage, OutputNotWritable
+from depthwright.provenance.encoding import OutputFormat, encode
 
 MAX_PIXELS = 40_000_000
 READ_FORMATS = ("PNG", "JPEG", "WEBP")
-_SAVE_OPTIONS: dict[str, dict[str, Any]] = {
-    ".png": {"format": "PNG"},
-    ".jpg": {"format": "JPEG", "quality": 95, "subsampling": 0},
-    ".jpeg": {"format": "JPEG", "quality": 95, "subsampling": 0},
-    ".webp": {"format": "WEBP", "quality": 95},
-}
+FORMATS: dict[str, OutputFormat] = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
+Encode = Callable[[int, OutputFormat], bytes]
 # What Pillow's decoders raise on broken data, each in its own way.
 _BROKEN = (OSError, SyntaxError, ValueError, EOFError, OverflowError, IndexError, struct.error, zlib.error)
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -56,7 +53,7 @@ def check_output(path: str | os.PathLike[str], count: int = 1) -> None:
     Raises OutputNotWritable or DiskFull.
     """
     targets = output_paths(Path(path), count)
-    _options(targets[0])
+    _format(targets[0])
     for target in targets:
         if target.is_dir():
             raise OutputNotWritable(f"{target} is a folder: name a file in it.")
@@ -74,10 +71,13 @@ def output_paths(path: Path, count: int) -> list[Path]:
     return [path.with_stem(f"{path.stem}-{number}") for number in range(1, count + 1)]
 
 
-def save_images(images: Sequence[Image.Image], path: str | os.PathLike[str]) -> list[Path]:
+def save_images(
+    images: Sequence[Image.Image], path: str | os.PathLike[str], packed: Encode | None = None
+) -> list[Path]:
     """Write pictures by the suffix of `path` (.png, .jpg, .jpeg, .webp); returns the files written.
 
-    Every picture is complete on disk before the first takes its name, so a failure leaves what was there.
+    `packed(i, format)` gives the file of picture i where it is to hold more than its pixels. Every picture is complete
+    on disk before the first takes its name, so a failure leaves what was there.
     Raises OutputNotWritable or DiskFull.
     """
     check_output(path, len(images))
@@ -85,11 +85,12 @@ def save_images(images: Sequence[Image.Image], path: str | os.PathLike[str]) -> 
     with ExitStack() as leftovers:
         # 1. Write each picture under a passing name in the folder where it will stay.
         written = []
-        for image, target in zip(images, targets, strict=True):
+        for index, (image, target) in enumerate(zip(images, targets, strict=True)):
             draft = target.with_name(f".{target.name}.{os.getpid()}.part")
             leftovers.callback(draft.unlink, missing_ok=True)
             try:
-                _write(image, draft, _options(target))
+                output_format = _format(target)
+                _write(packed(index, output_format) if packed else encode(image, output_format), draft)
             except OSError as error:
                 raise _unwritable(target, error) from error
             written.append((draft, target))
@@ -143,18 +144,18 @@ def _decoded(image: Image.Image, name: str) -> Image.Image:
 _MOST = f"at most {MAX_PIXELS // 1_000_000} megapixels are read"
 
 
-def _write(image: Image.Image, draft: Path, options: dict[str, Any]) -> None:
+def _write(content: bytes, draft: Path) -> None:
     with draft.open("xb") as file:
-        image.save(file, **options)
+        file.write(content)
         file.flush()
         os.fsync(file.fileno())
 
 
-def _options(target: Path) -> dict[str, Any]:
-    options = _SAVE_OPTIONS.get(target.suffix.lower())
-    if options is None:
-        raise OutputNotWritable(f"{target} has no known suffix: it must end in {', '.join(_SAVE_OPTIONS)}.")
-    return options
+def _format(target: Path) -> OutputFormat:
+    found = FORMATS.get(target.suffix.lower())
+    if found is None:
+        raise OutputNotWritable(f"{target} has no known suffix: it must end in {', '.join(FORMATS)}.")
+    return found
 
 
 def _unwritable(target: Path, error: OSError) -> DepthwrightError:

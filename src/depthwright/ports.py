@@ -1,6 +1,6 @@
 """The protocols at which the parts meet, so that each can stand in for another."""
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from depthwright.events import Event
+    from depthwright.provenance.encoding import OutputFormat
+    from depthwright.provenance.receipt import Receipt
 
 
 class DepthMapper(Protocol):
@@ -30,21 +32,16 @@ class Engine(DepthMapper, Protocol):
         parameters: GenerationParameters,
         control_image: "Image.Image | None" = None,
         loras: Sequence[LoraFile] = (),
+        *,
+        checked: bool = True,
     ) -> "Generator[Event, None, None]":
         """Generate step by step: every stage and step is an event, and what is made comes as soon as it is.
 
-        The depth map comes first, then image after image; the last event carries the whole result.
+        The depth map comes first, then image after image; the last event carries the whole result. What an image
+        checker objects to is black in all of them, unless pictures are not to be `checked`.
 
-        Closing the generator stops the work at that step. Raises DepthwrightError.
+        Closing the generator stops the work at that step. Raises DepthwrightError, Refused among them.
         """
-        ...
-
-
-class SafetyChecker(Protocol):
-    """What tells unsafe pictures from others."""
-
-    def check(self, image: "Image.Image") -> bool:
-        """Whether the picture must not be shown."""
         ...
 
 
@@ -55,7 +52,7 @@ class Queue(Protocol):
     `finish`, `fail` and `cancelled` answer False.
     """
 
-    def register(self, state: str, model_version: str = "") -> None:
+    def register(self, state: str, model_version: str = "", image_checker: str = "") -> None:
         """Appear among the workers, or tell a new state."""
         ...
 
@@ -107,8 +104,13 @@ class Staging(Protocol):
 
     def __exit__(self, *_: object) -> None: ...
 
-    def add(self, image: "Image.Image", output_format: str) -> None:
-        """Begin to write a picture in a format, and return at once."""
+    def add(
+        self,
+        image: "Image.Image",
+        output_format: "OutputFormat",
+        receipt: "Callable[[], Receipt] | None" = None,
+    ) -> None:
+        """Begin to write a picture in a format, marked where it has a receipt, and return at once."""
         ...
 
     def settle(self) -> tuple[str, ...]:

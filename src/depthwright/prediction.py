@@ -56,10 +56,11 @@ class Code(IntEnum):
 
 @dataclass(frozen=True)
 class Fault:
-    """Why a prediction failed: a code for programs, a sentence for people."""
+    """Why a prediction failed: a code for programs, a sentence for people, and what was refused if it was that."""
 
     code: Code
     message: str
+    category: str = ""
 
 
 WORKER_LOST = Fault(
@@ -74,7 +75,8 @@ class Submission:
     """A request that was accepted: checked input, and everything that is settled before any work.
 
     `source` tells where the control image comes from; None stands for the default one when there is nothing else to be
-    got either, an empty one for the default one beside LoRAs.
+    got either, an empty one for the default one beside LoRAs. One that is `refused` ends as it is stored; `prompt` is
+    what it asked for then, which nobody but the audit log's digest keeps.
     """
 
     id: str
@@ -90,6 +92,14 @@ class Submission:
     base64_output: bool = False
     idempotency_key: str | None = None
     digest: str = ""
+    safety: Mapping[str, Any] = field(default_factory=dict)
+    refused: Fault | None = None
+    prompt: str = ""
+
+    @property
+    def status(self) -> Status:
+        """Where it stands once it is stored."""
+        return Status.FAILED if self.refused else Status.CREATED
 
     def as_prediction(self, position: int) -> "Prediction":
         """What is stored of it, before anything has become of it."""
@@ -97,7 +107,10 @@ class Submission:
             id=self.id,
             key_id=self.key_id,
             model=self.model,
-            status=Status.CREATED,
+            status=self.status,
+            error=self.refused.message if self.refused else "",
+            code=int(self.refused.code) if self.refused else 0,
+            safety=self.safety,
             input=self.input,
             seed=self.seed,
             attempt=0,
@@ -152,6 +165,7 @@ class Outcome:
     warnings: tuple[str, ...] = ()
     acceleration: Mapping[str, Any] = field(default_factory=dict)
     loras: tuple[Mapping[str, Any], ...] = ()
+    safety: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -182,6 +196,7 @@ class Prediction:
     model_version: str = ""
     acceleration: Mapping[str, Any] = field(default_factory=dict)
     loras: tuple[Mapping[str, Any], ...] = ()
+    safety: Mapping[str, Any] = field(default_factory=dict)
     webhook_url: str | None = None
     base64_output: bool = False
     position: int = 0

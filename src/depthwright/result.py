@@ -7,6 +7,11 @@ from PIL import Image
 
 from depthwright.parameters import GenerationParameters, Level
 
+# Who looked at the pictures, where it was no checker.
+NO_CHECKER, OFF_BY_OPERATOR, OFF_BY_REQUEST = "none", "off by the operator", "off by request"
+# The category of what an image checker objects to; the prompt policy has categories of its own.
+IMAGE = "image"
+
 
 @dataclass(frozen=True)
 class Fidelity:
@@ -40,12 +45,32 @@ class UsedLora:
 
 
 @dataclass(frozen=True)
+class Origin:
+    """What the pictures of a request come from, all of it known before the first one is made.
+
+    Image i has the seed `seeds[i]`. `techniques` are those of the level of acceleration; bytes depend on the kind of
+    `hardware`. `control_sha256` is a digest of the control image's pixels; None for our own example.
+    """
+
+    parameters: GenerationParameters
+    seeds: tuple[int, ...]
+    profile: str
+    model_version: str
+    hardware: str
+    techniques: tuple[str, ...] = ()
+    loras: tuple[UsedLora, ...] = ()
+    control_sha256: str | None = None
+
+
+@dataclass(frozen=True)
 class GenerationResult:
     """The pictures of one request, and everything needed to make or judge them again.
 
     `images` are RGB at exactly the requested size; `depth` is the depth map that was followed, mode "L", near bright,
     at the same size. Image i was made with `seeds[i]` = `seed` + i and measured as `fidelity[i]`. `seconds` is the work
     by stage, summed over images. `loras` acted in this order, after the depth LoRA; `warnings` are for people.
+    `image_checker` says who looked at the pictures; where somebody did, image i is black if `flagged[i]`.
+    `prompt_policy` is the version of the policy that the prompt passed.
     """
 
     images: tuple[Image.Image, ...]
@@ -60,3 +85,6 @@ class GenerationResult:
     acceleration: Acceleration = Acceleration("none", (), 0)
     loras: tuple[UsedLora, ...] = ()
     warnings: tuple[str, ...] = ()
+    flagged: tuple[bool, ...] = ()
+    image_checker: str = NO_CHECKER
+    prompt_policy: str = ""

@@ -138,6 +138,48 @@ class Settings(BaseModel):
         description="After how long without a step the model is taken for stuck, and its worker for dead.",
         json_schema_extra={"allowed": "a number of seconds from 1"},
     )
+    unchecked: str | None = Field(
+        default=None,
+        min_length=1,
+        description="The name of the profile that may do without its image checker; whoever sets this looks at the "
+        "pictures instead.",
+        json_schema_extra={"allowed": "the profile's name"},
+    )
+    enforce_checker: bool = Field(
+        default=False,
+        description="Whether pictures are checked even where a request says enable_safety_checker: false.",
+        json_schema_extra={"allowed": "true or false"},
+    )
+    policy_off: str = Field(
+        default="",
+        description="Categories of the prompt policy that are not to act, by commas; `minors` always acts.",
+        json_schema_extra={"allowed": "names of categories, by commas"},
+    )
+    keep_prompts: bool = Field(
+        default=False,
+        description="Whether the audit log keeps the prompts that were refused, instead of their digests.",
+        json_schema_extra={"allowed": "true or false"},
+    )
+    prompts_in_files: bool = Field(
+        default=False,
+        description="Whether the files of pictures tell their prompts; otherwise they hold a digest.",
+        json_schema_extra={"allowed": "true or false"},
+    )
+    certificate: Annotated[Path | None, BeforeValidator(lambda value: value and Path(value).expanduser())] = (
+        Field(
+            default=None,
+            description="The certificates, in PEM with the signer's first, that pictures are signed with; one of this "
+            "installation's own when absent.",
+            json_schema_extra={"allowed": "a PEM file"},
+        )
+    )
+    certificate_key: Annotated[
+        Path | None, BeforeValidator(lambda value: value and Path(value).expanduser())
+    ] = Field(
+        default=None,
+        description="The key of that certificate, in PEM without a passphrase.",
+        json_schema_extra={"allowed": "a PEM file"},
+    )
     sync_seconds: float = Field(
         default=120,
         ge=0,
@@ -187,6 +229,12 @@ class Settings(BaseModel):
                 settings.shortest_side,
                 f"at most {settings.longest_side}, the longest",
             )
+        if (settings.certificate is None) != (settings.certificate_key is None):
+            raise InvalidParameter(
+                variable("certificate_key"),
+                settings.certificate_key,
+                f"given together with {variable('certificate')}, or not at all",
+            )
         return settings
 
     @staticmethod
@@ -211,7 +259,17 @@ class Settings(BaseModel):
     @property
     def hosts(self) -> tuple[str, ...]:
         """The allow-list, one by one."""
-        return tuple(filter(None, (host.strip() for host in self.allowed_hosts.split(","))))
+        return _each(self.allowed_hosts)
+
+    @property
+    def certificates(self) -> Path:
+        """The folder of the certificates that this installation makes for itself."""
+        return self.data_dir / "certificates"
+
+    @property
+    def categories_off(self) -> tuple[str, ...]:
+        """The categories of the prompt policy that do not act, one by one."""
+        return _each(self.policy_off)
 
     @property
     def size_bounds(self) -> SizeBounds:
@@ -222,3 +280,7 @@ class Settings(BaseModel):
 def variable(name: str) -> str:
     """The environment variable of a setting."""
     return PREFIX + name.upper()
+
+
+def _each(names: str) -> tuple[str, ...]:
+    return tuple(filter(None, (name.strip() for name in names.split(","))))

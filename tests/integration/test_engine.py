@@ -23,6 +23,7 @@ from depthwright.events import (
 )
 from depthwright.parameters import GenerationParameters
 from depthwright.result import GenerationResult
+from tests.support.previews import seen
 from tests.support.tiny import Tiny
 
 PROMPT = "a red cube on sand"
@@ -142,7 +143,7 @@ def test_previews_approach_the_picture_and_change_nothing(engine: Engine) -> Non
     previews: list[Image.Image] = []
     for event in engine.stream(asked(num_inference_steps=6)):
         if isinstance(event, StepFinished):
-            previews.append(event.preview())
+            previews.append(seen(event))
         if isinstance(event, Finished):
             picture = event.result.images[0]
     assert [picture.tobytes()] == plain
@@ -155,9 +156,7 @@ def test_previews_approach_the_picture_and_change_nothing(engine: Engine) -> Non
 def test_previews_show_the_part_that_the_picture_will(engine: Engine) -> None:
     """Rendered at 528 x 784, the next multiples of sixteen."""
     sizes = {
-        event.preview().size
-        for event in engine.stream(asked(size="513*770"))
-        if isinstance(event, StepFinished)
+        seen(event).size for event in engine.stream(asked(size="513*770")) if isinstance(event, StepFinished)
     }
     assert sizes == {(513, 770)}
 
@@ -165,7 +164,7 @@ def test_previews_show_the_part_that_the_picture_will(engine: Engine) -> None:
 def test_a_native_size_makes_small_previews_and_exact_pictures(tiny: Tiny) -> None:
     small = Engine(load_components(tiny.profile(native=((64, 96), (96, 64)))))
     events = list(small.stream(asked(size="512*640")))
-    previews = [event.preview() for event in events if isinstance(event, StepFinished)]
+    previews = [seen(event) for event in events if isinstance(event, StepFinished)]
     assert {max(preview.size) for preview in previews} <= set(range(78, 97))
     for preview in previews:
         assert preview.width / preview.height == pytest.approx(512 / 640, rel=0.02)

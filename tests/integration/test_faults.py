@@ -11,7 +11,7 @@ import httpx
 import psutil
 import pytest
 
-from tests.support.asking import PATIENCE, denoising, ended, get, published, submit, until
+from tests.support.asking import PATIENCE, denoising, ended, get, pixels, published, submit, until
 from tests.support.serving import Serving, serving
 
 
@@ -26,7 +26,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Any:
         yield running
 
 
-def test_a_killed_workers_prediction_completes_once_with_the_same_bytes(server: Serving) -> None:
+def test_a_killed_workers_prediction_completes_once_with_the_same_pixels(server: Serving) -> None:
     with server.client() as client:
         undisturbed = ended(client, submit(client, "slow"))
         prediction_id = submit(client, "slow")
@@ -38,7 +38,7 @@ def test_a_killed_workers_prediction_completes_once_with_the_same_bytes(server: 
         [output] = data["outputs"]
         assert "/2/" in output, "the second attempt made it"
         assert len(published(server, prediction_id)) == 2  # the picture and its depth map, of one attempt
-        assert client.get(output).content == client.get(undisturbed["outputs"][0]).content
+        assert pixels(client, output) == pixels(client, undisturbed["outputs"][0])
 
 
 def test_a_prediction_that_kills_three_workers_fails_and_the_others_are_made(server: Serving) -> None:

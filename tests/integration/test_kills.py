@@ -1,4 +1,4 @@
-"""A worker may die at any point: its predictions are made all the same, once, and of the same bytes."""
+"""A worker may die at any point: its predictions are made all the same, once, and to the same pixel."""
 
 import http.server
 import random
@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.support.asking import ended, get, published, submit, until
+from tests.support.asking import ended, get, pixels, published, submit, until
 from tests.support.scripted import png
 from tests.support.serving import Serving, serving
 
@@ -98,7 +98,7 @@ def host() -> Iterator[SlowHost]:
 
 def picture(client: httpx.Client, data: dict[str, Any]) -> bytes:
     [output] = data["outputs"]
-    return client.get(output).content
+    return pixels(client, output)
 
 
 def any_runs(client: httpx.Client, ids: list[str]) -> bool:
@@ -106,7 +106,7 @@ def any_runs(client: httpx.Client, ids: list[str]) -> bool:
 
 
 @pytest.mark.parametrize("point", POINTS)
-def test_a_worker_killed_at_any_point_leaves_one_picture_of_the_same_bytes(
+def test_a_worker_killed_at_any_point_leaves_one_picture_of_the_same_pixels(
     server: Serving, workers: Workers, point: str
 ) -> None:
     workers.replenish()

@@ -14,6 +14,7 @@ from depthwright.engine.loading import load_components
 from depthwright.errors import EngineLost, InvalidParameter
 from depthwright.events import StepFinished
 from depthwright.parameters import GenerationParameters, SizeBounds
+from tests.support.previews import seen
 from tests.support.tiny import HEADS, LENGTH, Tiny
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -29,7 +30,7 @@ def velocities(engine: Engine, **changes: Any) -> list[torch.Tensor]:
     """The finished latents of every picture, as far as the preview shows them: its pixels."""
     control = Image.linear_gradient("L")
     events = engine.stream(asked(preprocess_depth="false", **changes), control)
-    found = [event.preview() for event in events if isinstance(event, StepFinished)]
+    found = [seen(event) for event in events if isinstance(event, StepFinished)]
     return [torch.tensor(list(each.get_flattened_data()), dtype=torch.float32) for each in found]
 
 

@@ -1,11 +1,13 @@
 """What tests ask of a server, and how long they wait for it."""
 
+import io
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import httpx
+from PIL import Image
 
 from tests.support.serving import Serving
 
@@ -32,6 +34,12 @@ def submit(client: httpx.Client, prompt: str, **fields: object) -> str:
 def get(client: httpx.Client, prediction_id: str) -> dict[str, Any]:
     data: dict[str, Any] = client.get(f"/api/v3/predictions/{prediction_id}").json()["data"]
     return data
+
+
+def pixels(client: httpx.Client, url: str) -> bytes:
+    """A picture's pixels: its file has the time of its signature in it."""
+    with Image.open(io.BytesIO(client.get(url).content)) as image:
+        return image.convert("RGB").tobytes()
 
 
 def ended(client: httpx.Client, prediction_id: str) -> dict[str, Any]:

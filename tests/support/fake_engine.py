@@ -1,6 +1,6 @@
 """An engine without a model: it satisfies the port, and paints the seed."""
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 
@@ -15,25 +15,34 @@ from depthwright.events import (
     Stage,
     StageFinished,
     StageStarted,
+    Started,
     StepFinished,
 )
 from depthwright.loras import LoraFile
 from depthwright.parameters import Compile, GenerationParameters
-from depthwright.result import Fidelity, GenerationResult, UsedLora
+from depthwright.provenance.pixels import pixel_hash
+from depthwright.result import NO_CHECKER, OFF_BY_REQUEST, Fidelity, GenerationResult, Origin, UsedLora
 from depthwright.settings import Settings
 
 
 class FakeEngine:
     """Remembers what it was asked; `on_step` may do harm at a step."""
 
-    def __init__(self, on_step: Callable[[int], None] = lambda _step: None) -> None:
+    def __init__(
+        self,
+        on_step: Callable[[int], None] = lambda _step: None,
+        objects: Callable[[int], bool] | None = None,
+    ) -> None:
         self.on_step = on_step
+        self.objects = objects
         self.parameters: GenerationParameters | None = None
         self.control: Image.Image | None = None
         self.loras: tuple[LoraFile, ...] = ()
         self.loaded_with: tuple[str, str | None, Mapping[str, Path]] | None = None
         self.cache_dir: Path | None = None
         self.compile: Compile | None = None
+        self.unchecked: str | None = None
+        self.policy_off: tuple[str, ...] = ()
         self.steps_done = 0
         self.was_closed = False
 
@@ -45,10 +54,13 @@ class FakeEngine:
         overrides: Mapping[str, Path],
         cache_dir: Path,
         compile_: Compile,
+        unchecked: str | None,
+        policy_off: Collection[str],
     ) -> "FakeEngine":
         """Stands in for `load_engine`."""
         self.loaded_with = (profile, device, overrides)
         self.cache_dir, self.compile = cache_dir, compile_
+        self.unchecked, self.policy_off = unchecked, tuple(policy_off)
         return self
 
     def load_mapper(self, profile: str, *, device: str | None, overrides: Mapping[str, Path]) -> "FakeEngine":
@@ -65,11 +77,13 @@ class FakeEngine:
         parameters: GenerationParameters,
         control_image: Image.Image | None = None,
         loras: Sequence[LoraFile] = (),
+        *,
+        checked: bool = True,
     ) -> Generator[Event, None, None]:
         """The events of a real generation, without its work."""
         self.parameters, self.control, self.loras = parameters, control_image, tuple(loras)
         try:
-            yield from self._events(parameters)
+            yield from self._events(parameters, self.objects if checked else None)
         except GeneratorExit:
             self.was_closed = True
             raise
@@ -78,11 +92,27 @@ class FakeEngine:
         """Grey for every photo."""
         return Image.new("L", image.size, 128)
 
-    def _events(self, parameters: GenerationParameters) -> Generator[Event, None, None]:
+    def _events(
+        self, parameters: GenerationParameters, objects: Callable[[int], bool] | None
+    ) -> Generator[Event, None, None]:
         first = parameters.resolved_seed()
         seeds = tuple(first + number for number in range(parameters.num_images))
-        pictures = tuple(Image.new("RGB", parameters.size, (seed % 256, 0, 0)) for seed in seeds)
+        flags = tuple(objects(number) for number in range(len(seeds))) if objects else ()
+        pictures = tuple(
+            Image.new("RGB", parameters.size, (0 if any(flags[number : number + 1]) else seed % 256, 0, 0))
+            for number, seed in enumerate(seeds)
+        )
         stages: tuple[Stage, ...] = ("depth", "text", "control", "denoise", "decode", "fidelity")
+        loras = tuple(
+            UsedLora(file.path.name, sha256(file.path.read_bytes()).hexdigest(), file.scale)
+            for file in self.loras
+        )
+        control = None if self.control is None else pixel_hash(self.control)
+        yield Started(
+            Origin(
+                parameters, seeds, "fake", "fake-123456789abc", "fake", loras=loras, control_sha256=control
+            )
+        )
         for stage in stages[:3]:
             yield from (StageStarted(stage), StageFinished(stage, 0.25))
         depth = Image.new("L", parameters.size, 128)
@@ -98,7 +128,7 @@ class FakeEngine:
             yield StageFinished("denoise", 2.0)
             for stage in stages[4:]:
                 yield from (StageStarted(stage), StageFinished(stage, 0.25))
-            yield ImageFinished(number, picture)
+            yield ImageFinished(number, picture, flags[number] if flags else None)
         result = GenerationResult(
             images=pictures,
             depth=depth,
@@ -111,9 +141,9 @@ class FakeEngine:
             parameters=parameters,
             profile="fake",
             model_version="fake-123456789abc",
-            loras=tuple(
-                UsedLora(file.path.name, sha256(file.path.read_bytes()).hexdigest(), file.scale)
-                for file in self.loras
-            ),
+            flagged=flags,
+            image_checker="fake-checker" if objects else OFF_BY_REQUEST if self.objects else NO_CHECKER,
+            prompt_policy="fake",
+            loras=loras,
         )
         yield Finished(result)

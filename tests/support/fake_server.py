@@ -1,8 +1,9 @@
 """The command with an engine that obeys words in the prompt: `python -m tests.support.fake_server serve`.
 
-fail: raises; bug: raises what nobody expects; crash: the process kills itself; hang: stops for good; slow: 0.05 s
-a step; memory: out of memory at the first try; die:POINT: the process kills itself there, the first time that it gets
-there (a stage, `writing` in the middle of a picture's file, `publishing` with all files written).
+fail: raises; objectionable: refuses as an image checker does; bug: raises what nobody expects; crash: the process
+kills itself; hang: stops for good; slow: 0.05 s a step; memory: out of memory at the first try; die:POINT: the process
+kills itself there, the first time that it gets there (a stage, `writing` in the middle of a picture's file,
+`publishing` with a file safe on the disk).
 """
 
 import os
@@ -12,16 +13,16 @@ import time
 from collections.abc import Generator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, Any
 
 from PIL import Image
 
 from depthwright.assembly import Assembly
 from depthwright.cli.app import run
-from depthwright.errors import DepthwrightError, OutOfMemory
+from depthwright.errors import DepthwrightError, OutOfMemory, Refused
 from depthwright.events import Event, Finished, ImageFinished, StageStarted
 from depthwright.loras import LoraFile
 from depthwright.parameters import GenerationParameters
+from depthwright.result import IMAGE
 from depthwright.settings import Settings
 from tests.support.fake_engine import FakeEngine
 
@@ -43,12 +44,16 @@ class ObedientEngine(FakeEngine):
         parameters: GenerationParameters,
         control_image: Image.Image | None = None,
         loras: Sequence[LoraFile] = (),
+        *,
+        checked: bool = True,
     ) -> Generator[Event, None, None]:
         """Obey the prompt, else do as the fake engine does."""
         words = parameters.prompt.split()
         self.on_step = lambda _step: time.sleep(0.05 if "slow" in words else 0)
-        for told in super().stream(parameters, control_image, loras):
+        for told in super().stream(parameters, control_image, loras, checked=checked):
             event = _warning(told) if "warn" in words and isinstance(told, Finished) else told
+            if "objectionable" in words:
+                raise Refused(IMAGE, "The fake checker was told to object.")
             if "fail" in words:
                 raise DepthwrightError("The fake engine was told to fail.")
             if "bug" in words:
@@ -72,28 +77,29 @@ class ObedientEngine(FakeEngine):
             case StageStarted(stage) if stage == point:
                 mark.touch()
                 _die()
-            case ImageFinished(picture=picture) if point in ("writing", "publishing"):
+            case ImageFinished() if point in ("writing", "publishing"):
                 mark.touch()
-                _deadly(picture, half=point == "writing")
+                _die_at_the_next_file(half=point == "writing")
 
 
 def _die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _deadly(picture: Image.Image, *, half: bool) -> None:
-    """Whoever saves this picture dies of it, in the middle of the file or with all of it written."""
-    save = picture.save
+def _die_at_the_next_file(*, half: bool) -> None:
+    """Whoever makes a picture's file durable dies of it, with half of it written or with all of it safe."""
+    fsync = os.fsync
 
-    def saved(file: IO[bytes], **options: Any) -> None:
+    def deadly(handle: int) -> None:
+        if Path(f"/proc/self/fd/{handle}").readlink().suffix != ".png":
+            return fsync(handle)
         if half:
-            file.write(b"half a picture")
+            os.ftruncate(handle, os.fstat(handle).st_size // 2)
         else:
-            save(file, **options)
-        file.flush()
-        _die()
+            fsync(handle)
+        return _die()
 
-    picture.save = saved  # type: ignore[assignment, method-assign]
+    os.fsync = deadly  # type: ignore[assignment]
 
 
 def main() -> None:

@@ -66,6 +66,7 @@ class Tiny:
             "description": "Random weights.",
             "dtype": "float32",
             "max_sequence_length": LENGTH,
+            "depicts_people": False,
             "sources": sources,
         }
         return Profile(**{**facts, **changes})

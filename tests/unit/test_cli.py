@@ -214,7 +214,7 @@ def test_bad_input_is_one_sentence_before_any_model_is_loaded(
     ("typed", "answer"),
     [
         ("generat", "did you mean generate?"),
-        ("zzz", "there are depth, generate, keys, models, serve, worker."),
+        ("zzz", "there are audit, depth, generate, keys, models, serve, verify, worker."),
     ],
 )
 def test_a_mistyped_command_is_answered_with_the_nearest(

@@ -4,7 +4,7 @@ import errno
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,8 +12,9 @@ import pytest
 from PIL import Image
 
 from depthwright.errors import EngineLost, OutOfMemory
-from depthwright.ports import SafetyChecker
 from depthwright.prediction import STRIKES, Code, Prediction, Status, Submission
+from depthwright.provenance.certificates import own_certificate
+from depthwright.provenance.marking import Marker
 from depthwright.request import PredictionRequest
 from depthwright.service.database import Database
 from depthwright.service.outputs import Outputs
@@ -30,14 +31,14 @@ SEED = 200
 class House:
     """A worker and what it stands on."""
 
-    def __init__(self, folder: Path, checker: SafetyChecker | None = None) -> None:
+    def __init__(self, folder: Path, objects: Callable[[int], bool] | None = None) -> None:
         self.database = Database(folder / "d.sqlite3")
         self.database.migrate()
         self.store = Store(self.database)
         self.queue = Queue(self.database, "w")
         self.queue.register("ready")
-        self.outputs = Outputs(folder / "outputs")
-        self.engine = FakeEngine()
+        self.outputs = Outputs(folder / "outputs", Marker(own_certificate(folder / "certificates")))
+        self.engine = FakeEngine(objects=objects)
         self.deaths: list[int] = []
         self.worker = Worker(
             self.queue,
@@ -45,7 +46,6 @@ class House:
             cast(Preparing, None),
             self.outputs,
             threading.Event(),
-            checker,
             die=lambda: self.deaths.append(1),
         )
 
@@ -110,11 +110,7 @@ def test_pictures_and_depth_map_are_published_in_their_order_and_formats(house: 
 
 
 def test_a_flagged_picture_is_black_before_it_is_stored_and_the_others_are_untouched(tmp_path: Path) -> None:
-    class SecondIsUnsafe:
-        def check(self, image: Image.Image) -> bool:
-            return image.getpixel((0, 0)) == (SEED + 1, 0, 0)
-
-    house = House(tmp_path, SecondIsUnsafe())
+    house = House(tmp_path, objects=lambda number: number == 1)
     made = house.make("p", num_images=2)
     assert made.nsfw == (False, True)
     assert [house.picture(name).getpixel((0, 0)) for name in made.outputs] == [(SEED, 0, 0), (0, 0, 0)]

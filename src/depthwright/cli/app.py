@@ -8,12 +8,14 @@ import click
 
 from depthwright import __version__
 from depthwright.assembly import Assembly
+from depthwright.cli.audit import audit
 from depthwright.cli.depth import depth
 from depthwright.cli.generate import generate
 from depthwright.cli.group import SuggestingGroup
 from depthwright.cli.keys import keys
 from depthwright.cli.models import models
 from depthwright.cli.serve import serve
+from depthwright.cli.verify import verify
 from depthwright.cli.worker import worker
 from depthwright.errors import DepthwrightError, InvalidParameter, OutOfMemory
 from depthwright.parameters import PARAMETERS
@@ -36,7 +38,7 @@ def cli(context: click.Context) -> None:
     context.obj = context.obj or Assembly(Settings.from_environment())
 
 
-for command in (generate, depth, serve, keys, models, worker):
+for command in (generate, verify, depth, serve, keys, audit, models, worker):
     cli.add_command(command)
 
 

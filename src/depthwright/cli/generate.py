@@ -19,10 +19,11 @@ from depthwright.cli.options import (
     server_options,
 )
 from depthwright.cli.waiting import waiting
-from depthwright.images import check_output, open_image, save_images
+from depthwright.images import FORMATS, Encode, check_output, open_image, save_images
 from depthwright.loras import MOST, SCALE_MAX, LoraFile, check, parted
 from depthwright.parameters import GenerationParameters, SizeBounds
-from depthwright.result import Fidelity, GenerationResult
+from depthwright.provenance.encoding import OutputFormat, encode, format_of
+from depthwright.result import Fidelity, GenerationResult, Origin
 
 # A server has bounds of its own, and tells them.
 _ANY_SIZE = SizeBounds(1, 99_999)
@@ -103,22 +104,34 @@ def generate(
     # 2. Generate.
     made: _Made
     if elsewhere:
-        made = _from_server(elsewhere, parameters, control_image, loras)
+        made, packed = _from_server(elsewhere, parameters, control_image, loras, output)
     else:
         chosen = model_choice(assembly, profile, device, weights)
-        made = _generated(assembly, chosen, parameters, control, files)
-    # 3. Write the pictures, all or none.
-    written = save_images(made.images, output)
+        made, packed = _generated(assembly, chosen, parameters, control, files)
+    # 3. Write the pictures, marked as what they are, all or none.
+    written = save_images(made.images, output, packed)
     # 4. Tell what was done.
     _report(written, made)
 
 
 def _from_server(
-    choice: ServerChoice, parameters: GenerationParameters, control: Path | None, loras: Sequence[str]
-) -> _Made:
+    choice: ServerChoice,
+    parameters: GenerationParameters,
+    control: Path | None,
+    loras: Sequence[str],
+    output: Path,
+) -> tuple[_Made, Encode]:
     from depthwright.cli.remote import generated  # noqa: PLC0415 - the help needs neither client nor bars
 
-    return generated(choice, parameters, control, [parted(each) for each in loras])
+    wanted = FORMATS[output.suffix.lower()]
+    made = generated(choice, parameters, control, [parted(each) for each in loras], wanted)
+
+    def packed(index: int, output_format: OutputFormat) -> bytes:
+        # As the server sent it, with its credentials; a server that sent another format knows none.
+        file = made.files[index]
+        return file if format_of(file) == output_format else encode(made.images[index], output_format)
+
+    return made, packed
 
 
 def _generated(
@@ -127,24 +140,37 @@ def _generated(
     parameters: GenerationParameters,
     control: Image.Image | None,
     loras: tuple[LoraFile, ...],
-) -> _Made:
+) -> tuple[_Made, Encode]:
     with waiting(f"Loading {choice.profile}"):
+        marker = assembly.make_marker(assembly.settings)
         engine = choice.load(assembly)
     # Only now is it known that the engine's libraries are there.
     from depthwright.cli.progress import GenerationProgress  # noqa: PLC0415
-    from depthwright.events import Finished  # noqa: PLC0415
+    from depthwright.events import Finished, Started  # noqa: PLC0415
+    from depthwright.provenance.receipts import receipt_for  # noqa: PLC0415
 
+    origin: Origin | None = None
     result: GenerationResult | None = None
     with GenerationProgress(parameters.num_images) as progress:
         for event in until_interrupted(engine.stream(parameters, control, loras)):
             progress.show(event)
+            if isinstance(event, Started):
+                origin = event.origin
             if isinstance(event, Finished):
                 result = event.result
-    if result is None:
+    if result is None or origin is None:
         raise RuntimeError("the engine ended without a result")
     for warning in result.warnings:
         click.echo(f"depthwright: {warning}", err=True)
-    return result
+    for number, is_flagged in enumerate(result.flagged, 1):
+        if is_flagged:
+            click.echo(
+                f"depthwright: the image checker took picture {number} for unsafe: it is black.", err=True
+            )
+    images, said = result.images, origin
+    return result, lambda index, output_format: marker.encode(
+        images[index], output_format, receipt_for(said, index, images[index])
+    )
 
 
 def _report(files: Sequence[Path], made: _Made) -> None:

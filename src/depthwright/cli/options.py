@@ -78,6 +78,8 @@ class ModelChoice:
             overrides=self.weights,
             cache_dir=assembly.settings.cache,
             compile_=assembly.settings.compile,
+            unchecked=assembly.settings.unchecked,
+            policy_off=assembly.settings.categories_off,
         )
 
     def load_mapper(self, assembly: Assembly) -> DepthMapper:

@@ -9,6 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from depthwright.events import Event, StageFinished, StageStarted, StepFinished
 
 TITLES = {
+    "safety": "Safety",
     "depth": "Depth map",
     "text": "Prompt",
     "control": "Control latents",
@@ -45,7 +46,8 @@ class StageBars:
         self._progress.stop()
 
     def _rounds(self, stage: str) -> int:
-        return self._num_images if stage in PER_IMAGE else 1
+        # The control image is looked at too.
+        return self._num_images + 1 if stage == "safety" else self._num_images if stage in PER_IMAGE else 1
 
 
 class GenerationProgress(StageBars):

@@ -14,6 +14,7 @@ from depthwright.clients import Client, Generated, Prediction, Update
 from depthwright.clients.errors import clean
 from depthwright.errors import DepthwrightError
 from depthwright.parameters import GenerationParameters
+from depthwright.provenance.encoding import OutputFormat
 
 _CANCEL_SECONDS = 10
 
@@ -23,6 +24,7 @@ def generated(
     parameters: GenerationParameters,
     control: Path | None,
     loras: Sequence[tuple[str, float]] = (),
+    output_format: OutputFormat = "png",
 ) -> Generated:
     """Send the work to the server, show how it goes, fetch the pictures. Ctrl-C cancels it there as well."""
     with Client(choice.address, choice.key) as client:
@@ -31,6 +33,8 @@ def generated(
         if control:
             with waiting(f"Sending {control.name}"):
                 fields["control_image"] = client.upload(control)
+        if output_format != "png":
+            fields["output_format"] = output_format
         if loras:
             fields["loras"] = [{"path": path, "scale": scale} for path, scale in loras]
         # 2. The work.

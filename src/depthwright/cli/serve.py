@@ -7,6 +7,7 @@ from collections.abc import Callable
 import click
 
 from depthwright.assembly import Assembly, require_server
+from depthwright.engine.profiles import load_profile
 from depthwright.errors import UserError
 from depthwright.settings import Settings
 
@@ -42,7 +43,8 @@ def serve(assembly: Assembly, /, **given: str | int | None) -> None:
     settings = assembly.settings.model_copy(
         update={name: value for name, value in given.items() if value is not None}
     )
-    # 1. Take the address first: nothing else is worth doing without it.
+    # 1. A model that nobody watches is not served; then the address: nothing else is worth doing without it.
+    load_profile(settings.profile).require_checker(settings.unchecked)
     listening = _listen(settings)
     host, port = listening.getsockname()[:2]
     address = settings.public_url or f"http://{_spelled(host)}:{port}"

@@ -33,6 +33,9 @@ def worker(assembly: Assembly, /, *, worker_id: str | None, attached: bool) -> N
             overrides={},
             cache_dir=settings.cache,
             compile_=settings.compile,
+            unchecked=settings.unchecked,
+            policy_off=settings.categories_off,
         ),
+        lambda: assembly.make_marker(settings),
         attached=attached,
     )

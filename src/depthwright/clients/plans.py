@@ -154,20 +154,16 @@ class Api:
         """A completed prediction with its pictures. Raises PredictionFailed or PredictionStopped for any other."""
         if not prediction.completed().outputs:
             raise AnswerInvalid("The server completed the prediction without a picture.")
+        files: tuple[bytes, ...] = ()
         images: tuple[Image.Image, ...] = ()
         for output in prediction.outputs:
-            images += ((yield from self.picture(output, until)),)
-        return Generated(prediction, images)
+            files += ((yield from self._file_of(output, until)),)
+            images += ((yield from _read(files[-1])),)
+        return Generated(prediction, images, files)
 
     def picture(self, output: str, until: float) -> Plan[Image.Image]:
         """The picture behind an output or a depth map: a URL, asked for without the key, or base64."""
-        if output.startswith(("http://", "https://", "/")):
-            request = Request("GET", urljoin(f"{self.server}/", output), with_key=False, until=until)
-            answer = yield from ask(request)
-            picture: Image.Image = yield Compute(lambda: _picture(answer.body))
-        else:
-            picture = yield Compute(lambda: _picture(_decoded(output)))
-        return picture
+        return (yield from _read((yield from self._file_of(output, until))))
 
     def generate(
         self, fields: Mapping[str, object], control_image: ControlImage, until: float, *, watched: bool
@@ -181,6 +177,13 @@ class Api:
     def until(self, timeout: float | None = None) -> float:
         """When a single call that starts now must be over."""
         return monotonic() + (self.patience if timeout is None else timeout)
+
+    def _file_of(self, output: str, until: float) -> Plan[bytes]:
+        if output.startswith(("http://", "https://", "/")):
+            request = Request("GET", urljoin(f"{self.server}/", output), with_key=False, until=until)
+            return (yield from ask(request)).body
+        data: bytes = yield Compute(lambda: _decoded(output))
+        return data
 
     def _patiently(self, prediction_id: str, until: float) -> Plan[Prediction]:
         return (yield from self.get(prediction_id, min(until, self.until()), tries=inf))
@@ -245,6 +248,11 @@ def _file(picture: Path | Image.Image | bytes) -> tuple[str, bytes]:
             return "image.png", file.getvalue()
     open_image(picture).close()  # a file that is no picture is told before it travels
     return picture.name, Path(fspath(picture)).read_bytes()
+
+
+def _read(data: bytes) -> Plan[Image.Image]:
+    picture: Image.Image = yield Compute(lambda: _picture(data))
+    return picture
 
 
 def _picture(data: bytes) -> Image.Image:

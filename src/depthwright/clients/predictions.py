@@ -128,10 +128,14 @@ class Update:
 
 @dataclass(frozen=True)
 class Generated:
-    """A completed prediction and its pictures, in the seeds' order."""
+    """A completed prediction and its pictures, in the seeds' order.
+
+    `files` are the same as the server sent them: with their content credentials, which `images` saved anew have not.
+    """
 
     prediction: Prediction
     images: tuple[Image.Image, ...] = field(repr=False)
+    files: tuple[bytes, ...] = field(repr=False)
 
     @property
     def seeds(self) -> tuple[int | None, ...]:

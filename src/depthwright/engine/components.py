@@ -13,9 +13,11 @@ from depthwright.engine.adapter import ControlAdapter
 from depthwright.engine.depth import DepthEstimator
 from depthwright.engine.fidelity import DepthMap
 from depthwright.engine.profiles import Profile
+from depthwright.engine.safety import ImageChecker, TextClassifier
 from depthwright.engine.shelf import Shelf
 from depthwright.engine.together import Together
 from depthwright.engine.user_lora import UserLoras
+from depthwright.result import NO_CHECKER
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,10 @@ class TextEmbeddings:
 
 @dataclass(frozen=True)
 class Components:
-    """Models are diffusers' and transformers' own classes; `scheduler` is a template that no run writes to."""
+    """Models are diffusers' and transformers' own classes; `scheduler` is a template that no run writes to.
+
+    `checking` is who looks at the pictures: the `checker`'s name, or why there is none.
+    """
 
     profile: Profile
     device: torch.device
@@ -47,6 +52,9 @@ class Components:
     chosen: Chosen
     compiled: Blocks | None
     shelf: Shelf
+    checker: ImageChecker | None = None
+    checking: str = NO_CHECKER
+    guard: TextClassifier | None = None
     together: Together | None = None
     # Found again under their content: a prompt's embeddings, and depth maps and control latents of control images.
     prompts: Once[TextEmbeddings] = field(default_factory=lambda: Once(16))

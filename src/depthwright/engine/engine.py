@@ -1,6 +1,6 @@
 """The engine as its users hold it: load once, generate as often as you like."""
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Collection, Generator, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Self
@@ -14,12 +14,14 @@ from depthwright.engine.loading import load_components
 from depthwright.engine.mapper import DepthMapper
 from depthwright.engine.pipeline import run
 from depthwright.engine.profiles import load_profile
-from depthwright.errors import InvalidImage
+from depthwright.errors import InvalidImage, Refused
 from depthwright.events import Event, Finished
 from depthwright.images import open_image
 from depthwright.loras import LoraFile
 from depthwright.parameters import Compile, GenerationParameters, SizeBounds
+from depthwright.provenance.pixels import pixel_hash
 from depthwright.result import GenerationResult
+from depthwright.safety.policy import Policy, load_policy
 
 DEFAULT_CONTROL = Path(__file__).with_name("default_control.png")
 
@@ -34,8 +36,9 @@ class Engine:
     >>> result.images[0].save("out.png")
     """
 
-    def __init__(self, components: Components) -> None:
+    def __init__(self, components: Components, policy: Policy | None = None) -> None:
         self.components = components
+        self._policy = policy or load_policy()
 
     @classmethod
     def load(
@@ -46,13 +49,18 @@ class Engine:
         overrides: Mapping[str, Path] | None = None,
         cache_dir: Path | None = None,
         compile_: Compile = "auto",
+        unchecked: str | None = None,
+        policy_off: Collection[str] = (),
     ) -> Self:
         """Load a profile by name or TOML file onto a torch device (the best there is when absent).
 
         `overrides` takes parts from this machine, such as {"control_lora": Path("lora.safetensors")}; `cache_dir`
-        remembers digests of large weights; `compile_` says whether blocks are compiled (auto: on GPUs).
-        Raises UnknownProfile, WeightsMissing, WeightsInvalid or OutOfMemory.
+        remembers digests of large weights; `compile_` says whether blocks are compiled (auto: on GPUs). `unchecked` is
+        the name of the profile that may do without its image checker, for whoever looks at the pictures instead;
+        `policy_off` are categories of the prompt policy that are not to act.
+        Raises UnknownProfile, UncheckedProfile, WeightsMissing, WeightsInvalid or OutOfMemory.
         """
+        policy = load_policy(policy_off)
         return cls(
             load_components(
                 load_profile(profile),
@@ -60,7 +68,9 @@ class Engine:
                 overrides=overrides,
                 cache_dir=cache_dir,
                 compile_=compile_,
-            )
+                unchecked=unchecked,
+            ),
+            policy,
         )
 
     @property
@@ -82,7 +92,7 @@ class Engine:
         `control_image` is a photo or depth map: a PIL picture, a file, or an array [H, W] or [H, W, 3] of uint8 or of
         floats in 0..1. Absent: our own example. `loras` are safetensors files for FLUX, five at most, that act after
         the depth LoRA in this order, such as LoraFile(Path("style.safetensors"), scale=0.8).
-        Raises InvalidParameter, InvalidImage, WeightsMissing, WeightsInvalid or OutOfMemory.
+        Raises InvalidParameter, Refused, InvalidImage, WeightsMissing, WeightsInvalid or OutOfMemory.
         """
         bounds = {"size_bounds": size_bounds} if size_bounds else {}
         parameters = GenerationParameters.from_user(**bounds, prompt=prompt, **fields)  # type: ignore[arg-type]
@@ -96,23 +106,39 @@ class Engine:
         parameters: GenerationParameters,
         control_image: ControlImage | None = None,
         loras: Sequence[LoraFile] = (),
+        *,
+        checked: bool = True,
     ) -> Generator[Event, None, None]:
         """Generate step by step: every stage and step is an event, the last carries the result.
 
-        Closing the generator stops the work at that step. Control image and LoRAs are read at once, before the
-        first event.
+        Closing the generator stops the work at that step. The prompt is judged, and control image and LoRAs are read,
+        at once, before the first event. Not `checked`, pictures are not shown to the image checker.
         """
+        self._judge(parameters.prompt)
+        picture = as_picture(DEFAULT_CONTROL if control_image is None else control_image)
         return run(
             self.components,
             parameters,
-            as_picture(DEFAULT_CONTROL if control_image is None else control_image),
+            picture,
             self.components.loras.get(loras),
+            checked=checked,
+            policy=self._policy.version,
+            control_sha256=None if control_image is None else pixel_hash(picture),
         )
 
     def depth(self, image: ControlImage) -> Image.Image:
         """The depth map of a photo: mode "L", near bright, of the photo's size. Raises InvalidImage or OutOfMemory."""
         mapper = DepthMapper(self.components.depth_estimator, self.components.device)
         return mapper.depth(as_picture(image))
+
+    def _judge(self, prompt: str) -> None:
+        """Rules first, then the profile's guard. Raises Refused."""
+        if refusal := self._policy.judge(prompt):
+            raise Refused(refusal.category, refusal.message)
+        guard = self.components.guard
+        for label in guard.labels(prompt) if guard else ():
+            if category := self._policy.of_label(label):
+                raise Refused(category.name, category.message)
 
 
 def as_picture(image: ControlImage) -> Image.Image:

@@ -16,7 +16,7 @@ from depthwright.engine.acceleration.levels import choose
 from depthwright.engine.digests import Digests, named_digest
 from depthwright.engine.hub_errors import asking, no_room
 from depthwright.engine.placing import choose_device
-from depthwright.engine.profiles import PARTS, Memory, Part, Profile
+from depthwright.engine.profiles import ImageCheck, Memory, Part, Profile
 from depthwright.engine.sources import locate, model_version, weight_files
 from depthwright.errors import DepthwrightError, WeightsMissing
 from depthwright.parameters import Compile
@@ -91,7 +91,7 @@ def check(profile: Profile, cache_dir: Path | None = None) -> list[PartReport]:
     """Read every file of every part, without loading any. Problems are told, not raised."""
     digests = Digests(cache_dir)
     reports = []
-    for part in PARTS:
+    for part in profile.parts:
         try:
             found = {path: digests.measured(path) for path in weight_files(profile, part)}
         except DepthwrightError as error:
@@ -124,7 +124,8 @@ def explain(
     else:
         lines.append("native sizes: any multiple of 16 pixels")
     lines += [f"acceleration, {reason}" for reason in choose(profile, where, compile_).reasons]
-    lines += [f"{part}: {_origin(profile, part)}" for part in PARTS]
+    lines += [f"{part}: {_origin(profile, part)}" for part in profile.parts]
+    lines.append(f"image checker: {_checking(profile)}")
     try:
         lines.append(f"model version: {model_version(profile, cache_dir)}")
     except DepthwrightError as error:
@@ -171,6 +172,16 @@ def _damage(digests: dict[Path, str]) -> str | None:
     if not wrong:
         return None
     return f"{wrong[0].resolve()} is damaged: delete it and pull again."
+
+
+def _checking(profile: Profile) -> str:
+    match profile:
+        case Profile(image_checker=ImageCheck(label=label, threshold=threshold)):
+            return f"pictures, previews and photos that are {label!r} at {threshold:g} or more are not shown"
+        case Profile(depicts_people=True):
+            return f"none, so it does not load unless DEPTHWRIGHT_UNCHECKED names it ({profile.name})"
+        case _:
+            return "none, as this model draws no people"
 
 
 def _origin(profile: Profile, part: Part) -> str:

@@ -26,6 +26,7 @@ from depthwright.engine.memory import memory_guard
 from depthwright.engine.placing import choose_device, place, place_large
 from depthwright.engine.profiles import Profile
 from depthwright.engine.reading import read_folder, read_model, read_transformer, read_vae
+from depthwright.engine.safety import load_image_checker, load_prompt_guard
 from depthwright.engine.shelf import Shelf
 from depthwright.engine.sources import locate, model_version
 from depthwright.engine.together import Together
@@ -33,6 +34,7 @@ from depthwright.engine.together import check as check_gpus
 from depthwright.engine.user_lora import UserLoras
 from depthwright.errors import WeightsInvalid
 from depthwright.parameters import Compile
+from depthwright.result import NO_CHECKER, OFF_BY_OPERATOR
 
 
 def load_components(
@@ -42,11 +44,12 @@ def load_components(
     overrides: Mapping[str, Path] | None = None,
     cache_dir: Path | None = None,
     compile_: Compile = "auto",
+    unchecked: str | None = None,
 ) -> Components:
     """Load every part of a profile; `overrides` takes parts from files or folders of this machine instead.
 
-    `cache_dir` is a folder that remembers digests of weights. Raises WeightsMissing, WeightsInvalid, InvalidParameter
-    or OutOfMemory.
+    `cache_dir` is a folder that remembers digests of weights. `unchecked` names the profile that may do without its
+    image checker. Raises UncheckedProfile, WeightsMissing, WeightsInvalid, InvalidParameter or OutOfMemory.
     """
     profile = profile.with_overrides(overrides or {})
     where = choose_device(device)
@@ -55,6 +58,7 @@ def load_components(
     with memory_guard(f"loading {profile.name}"):
         # 1. The small parts first: what is missing is known before 24 GB are read.
         version = model_version(profile, cache_dir)
+        checker, guard = load_image_checker(profile, where, unchecked), load_prompt_guard(profile, where)
         tokenizer = read_folder(profile, "tokenizer", AutoTokenizer)
         tokenizer_2 = read_folder(profile, "tokenizer_2", AutoTokenizer)
         scheduler = read_folder(profile, "scheduler", FlowMatchEulerDiscreteScheduler)
@@ -93,6 +97,9 @@ def load_components(
         chosen=chosen,
         compiled=compiled,
         shelf=Shelf(resting, where),
+        checker=checker,
+        checking=checker.name if checker else OFF_BY_OPERATOR if profile.image_checker else NO_CHECKER,
+        guard=guard,
         together=together,
     )
 

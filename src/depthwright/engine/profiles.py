@@ -16,7 +16,7 @@ from pydantic import (
     model_validator,
 )
 
-from depthwright.errors import InvalidParameter, UnknownProfile
+from depthwright.errors import InvalidParameter, UncheckedProfile, UnknownProfile
 from depthwright.parameters import Level
 
 Part = Literal[
@@ -29,8 +29,12 @@ Part = Literal[
     "scheduler",
     "control_lora",
     "depth_estimator",
+    "image_checker",
+    "prompt_guard",
 ]
-PARTS: tuple[Part, ...] = Part.__args__  # type: ignore[attr-defined]
+# What no picture can be made without, and what a profile may have besides.
+_OPTIONAL: tuple[Part, ...] = ("image_checker", "prompt_guard")
+PARTS: tuple[Part, ...] = tuple(part for part in Part.__args__ if part not in _OPTIONAL)  # type: ignore[attr-defined]
 Memory = Literal["resident", "fp8", "int8", "group_offload"]
 _HomePath = Annotated[Path, AfterValidator(Path.expanduser)]
 _SHIPPED = files("depthwright.engine") / "profile_data"
@@ -82,6 +86,19 @@ class StepCacheSettings(_Table):
     longest_run: Annotated[int, Field(ge=1, le=20)]
 
 
+class ImageCheck(_Table):
+    """When the image checker, a classifier, objects: `label` at a probability of `threshold` or more."""
+
+    label: str
+    threshold: Annotated[float, Field(gt=0, le=1)]
+
+
+class PromptGuard(_Table):
+    """When the prompt guard, a classifier of text, objects: a label that the policy knows, at `threshold` or more."""
+
+    threshold: Annotated[float, Field(gt=0, le=1)]
+
+
 class Licence(_Table):
     """A licence that covers a part's weights, and what it asks of whoever uses them."""
 
@@ -98,6 +115,7 @@ class Profile(_Table):
     multiple of its patch. `memory`: "resident" keeps all on the device and merges the LoRA; "fp8" and "int8" store the
     large weights in eight bits; "group_offload" keeps them in main memory and brings them block by block. `step_cache`
     says how bold the acceleration levels may be, as calibrated for these weights. `gpus` draw each picture together.
+    A profile that `depicts_people` does not load without an image checker, unless the operator says so.
     """
 
     name: str
@@ -110,6 +128,9 @@ class Profile(_Table):
     native: tuple[tuple[PositiveInt, PositiveInt], ...] = ()
     depth_near: Literal["large", "small"] = "large"
     step_cache: Mapping[Level, StepCacheSettings] = {}
+    depicts_people: bool = True
+    image_checker: ImageCheck | None = None
+    prompt_guard: PromptGuard | None = None
     sources: Mapping[Part, Source]
     licences: tuple[Licence, ...] = ()
 
@@ -117,17 +138,35 @@ class Profile(_Table):
     def _complete(self) -> Self:
         if missing := [part for part in PARTS if part not in self.sources]:
             raise ValueError(f"sources lack {', '.join(missing)}")
+        for part in _OPTIONAL:
+            if (part in self.sources) != (getattr(self, part) is not None):
+                raise ValueError(f"{part} takes both a source and a table [{part}]")
         return self
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """The parts that it is made of."""
+        return (*PARTS, *(part for part in _OPTIONAL if part in self.sources))
 
     def with_overrides(self, overrides: Mapping[str, Path]) -> "Profile":
         """The profile with some parts taken from files or folders of this machine. Raises InvalidParameter."""
         sources = dict(self.sources)
         for name, path in overrides.items():
-            part = next((part for part in PARTS if part == name), None)
+            part = next((part for part in self.parts if part == name), None)
             if part is None:
-                raise InvalidParameter("weights", name, f"one of {', '.join(PARTS)}")
+                raise InvalidParameter("weights", name, f"one of {', '.join(self.parts)}")
             sources[part] = Source(path=path, config=sources[part].config)
-        return self.model_copy(update={"sources": sources})
+        # Nobody knows what another transformer draws.
+        depicts_people = self.depicts_people or "transformer" in overrides
+        return self.model_copy(update={"sources": sources, "depicts_people": depicts_people})
+
+    def require_checker(self, unchecked: str | None) -> None:
+        """Refuse to draw people whom nobody looks at, unless `unchecked` is this profile's name.
+
+        Raises UncheckedProfile.
+        """
+        if self.depicts_people and self.image_checker is None and unchecked != self.name:
+            raise UncheckedProfile(self.name)
 
     def beside(self, folder: Path) -> "Profile":
         """The same profile, its relative paths taken from `folder`."""

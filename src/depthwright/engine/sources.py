@@ -27,6 +27,8 @@ _SETTINGS: dict[Part, tuple[str, ...]] = {
     "scheduler": ("scheduler_config.json",),
     "control_lora": (),
     "depth_estimator": ("config.json", "preprocessor_config.json"),
+    "image_checker": ("config.json", "preprocessor_config.json"),
+    "prompt_guard": ("config.json", "tokenizer_config.json"),
 }
 _WITHOUT_WEIGHTS: tuple[Part, ...] = ("tokenizer", "tokenizer_2", "scheduler")
 
@@ -71,7 +73,7 @@ def weight_files(profile: Profile, part: Part) -> Iterator[Path]:
 
 
 def model_version(profile: Profile, cache: Path | None = None) -> str:
-    """The profile's name and the first digits of a SHA-256 over every file of every part.
+    """The profile's name and the first digits of a SHA-256 over every file of every part that draws.
 
     `cache` is a folder that remembers digests by path, size and time: hashing 24 GB takes a minute.
     """

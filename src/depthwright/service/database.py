@@ -14,6 +14,7 @@ from sqlalchemy import Connection, NullPool, create_engine, event, make_url, sel
 from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.exc import OperationalError
 
+from depthwright.service.audit import Audit
 from depthwright.service.notices import Listener, Notices
 from depthwright.service.tables import COUNTERS
 
@@ -28,8 +29,9 @@ _ADD = _ADD.on_conflict_do_update(
 class Database:
     """One SQLite file. Many readers, one writer at a time; a commit that returned survives a power cut."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, keep_prompts: bool = False) -> None:
         self.path = path
+        self.audit = Audit(path.with_name("audit.secret"), keep_prompts=keep_prompts)
         self._notices = Notices(path.with_name("listeners"))
         # The library pools, begins and resets nothing: for a reader each statement stands alone, and the writer's
         # transaction is told below. Its own way costs more than most of our statements do.

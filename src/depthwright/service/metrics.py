@@ -20,6 +20,7 @@ COUNTED = {
     "stale_writes": ("", "Writes of workers that had lost their claim, refused by the fence."),
     "worker_restarts": ("", "Worker processes that died and were started again."),
     "worker_deaths": ("", "Workers whose predictions were taken back."),
+    "refusals": ("category", "Prompts and pictures that were refused or blacked, by the policy's category."),
     "webhooks": ("result", "Tries to deliver a webhook, by result."),
 }
 

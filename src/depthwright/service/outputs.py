@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from depthwright.prediction import Claim
+from depthwright.provenance.marking import Marker
 from depthwright.service.disk import told_full
 from depthwright.service.staging import Staging
 
@@ -23,16 +24,17 @@ class Outputs:
     """Files as `{prediction}/{attempt}/{token}.png`. A file counts only once the database names it.
 
     An attempt never writes another's files, so what a dead or frozen worker wrote can do no harm; the attempt that is
-    published removes what earlier ones left.
+    published removes what earlier ones left. Only who makes pictures needs a marker.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, marker: Marker | None = None) -> None:
         self.folder = folder
+        self._marker = marker
         self._writers = ThreadPoolExecutor(_WRITERS, thread_name_prefix="writing")
 
     def stage(self, claim: Claim) -> Staging:
         """A place for what an attempt makes."""
-        return Staging(self.folder, claim, self._writers)
+        return Staging(self.folder, claim, self._writers, self._marker)
 
     def path(self, name: str) -> Path | None:
         """The file of that name, if it is there and a name of this store."""

@@ -21,6 +21,8 @@ from sqlalchemy import (
 from sqlalchemy.sql.dml import ReturningUpdate
 
 from depthwright.prediction import STRIKES, WORKER_LOST, Claim, Fault, Lost, Outcome, Status, Work
+from depthwright.result import IMAGE, OFF_BY_REQUEST
+from depthwright.service.audit import Decision, Entry, Subject
 from depthwright.service.database import Database, count, count_each
 from depthwright.service.deliveries import announce, owe
 from depthwright.service.store import cancelled
@@ -66,10 +68,10 @@ class Queue:
 
     # --- the worker itself
 
-    def register(self, state: str, model_version: str = "") -> None:
+    def register(self, state: str, model_version: str = "", image_checker: str = "") -> None:
         """Appear among the workers, or tell a new state."""
         with self._database.writing(durable=False) as connection:
-            told = {"state": state, "model_version": model_version}
+            told = {"state": state, "model_version": model_version, "image_checker": image_checker}
             known = connection.execute(update(WORKERS).where(W.id == self._worker).values(**told))
             if not known.rowcount:
                 row = {"id": self._worker, "started_at": time.time(), **told}
@@ -143,18 +145,33 @@ class Queue:
             "model_version": outcome.model_version,
             "acceleration": dict(outcome.acceleration),
             "loras": [dict(each) for each in outcome.loras],
+            "safety": dict(outcome.safety),
             "warnings": list(outcome.warnings),
             "progress": {},
         }
         with self._database.writing() as connection:
             seconds = {stage: milliseconds / 1000 for stage, milliseconds in outcome.timings.items()}
-            return self._end(connection, claim, values, _FINISH, seconds)
+            finished = self._end(connection, claim, values, _FINISH, seconds)
+            if finished and any(outcome.nsfw):
+                self._note(connection, claim, IMAGE, "blacked", sum(outcome.nsfw))
+            elif finished and outcome.safety.get("image_checker") == OFF_BY_REQUEST:
+                self._note(connection, claim, IMAGE, "unchecked", 0)
+            return finished
 
     def fail(self, claim: Claim, fault: Fault) -> bool:
         """End it with a fault; False if it is no longer this worker's."""
         with self._database.writing() as connection:
-            values = {"status": Status.FAILED, "error": fault.message, "code": int(fault.code)}
-            return self._end(connection, claim, values)
+            values: dict[str, Any] = {
+                "status": Status.FAILED,
+                "error": fault.message,
+                "code": int(fault.code),
+            }
+            if fault.category:
+                values["safety"] = {"refused": fault.category}
+            failed = self._end(connection, claim, values)
+            if failed and fault.category:
+                self._note(connection, claim, fault.category, "refused", 1)
+            return failed
 
     def cancelled(self, claim: Claim) -> bool:
         """End it as its owner wished; False if it is no longer this worker's."""
@@ -166,6 +183,18 @@ class Queue:
         with self._database.writing() as connection:
             held = and_(P.id == claim.id, P.attempt == claim.attempt, P.owner == self._worker)
             _hand_back(connection, and_(held, P.status == Status.PROCESSING))
+
+    def _note(
+        self, connection: Connection, claim: Claim, category: str, decision: Decision, refusals: int
+    ) -> None:
+        """Into the audit log, and into the count of refusals as many as there were."""
+        row = connection.execute(select(P.key_id, P.input).where(P.id == claim.id)).one()
+        subject: Subject = "image" if category == IMAGE else "prompt"
+        self._database.audit.record(
+            connection, Entry(row.key_id, claim.id, subject, category, decision, row.input["prompt"])
+        )
+        if refusals:
+            count(connection, "refusals", category, refusals)
 
     def _fence(self, claim: Claim) -> dict[str, Any]:
         return {"held": claim.id, "held_attempt": claim.attempt, "holder": self._worker}
@@ -241,6 +270,13 @@ def workers(database: Database) -> dict[str, tuple[str, int]]:
     """State and beat of every worker."""
     with database.reading() as connection:
         return {row.id: (row.state, row.beat) for row in connection.execute(select(W.id, W.state, W.beat))}
+
+
+def image_checkers(database: Database) -> list[str]:
+    """Who looks at the pictures of the workers that are there."""
+    with database.reading() as connection:
+        named = select(W.image_checker).where(W.image_checker != "").distinct().order_by(W.image_checker)
+        return list(connection.execute(named).scalars())
 
 
 def waiting(database: Database) -> tuple[int, float]:

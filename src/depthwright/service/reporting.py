@@ -44,7 +44,8 @@ class Report:
         # A preview costs a decoding: only for what is written, and only while somebody watches.
         preview = None
         if watched and isinstance(event, StepFinished) and now - self._previewed >= PREVIEW_SECONDS:
-            preview = thumbnail(event.preview())
+            seen = event.preview()
+            preview = thumbnail(seen) if seen else None
             self._previewed = now
         self._queue.progress(self._claim, self._told, preview)
         self._written = self._clock()

@@ -4,29 +4,27 @@ import contextlib
 import os
 import secrets
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from PIL import Image
 
 from depthwright.prediction import Claim
+from depthwright.provenance.encoding import OutputFormat, encode
+from depthwright.provenance.marking import Marker
+from depthwright.provenance.receipt import Receipt
 from depthwright.service.disk import sync_folder, told_full
 
-SUFFIXES = {"png": ".png", "jpeg": ".jpg", "webp": ".webp"}
-_OPTIONS: dict[str, dict[str, Any]] = {
-    "png": {"format": "PNG", "compress_level": 1},  # a quarter larger than at 4, in two thirds of the time
-    "jpeg": {"format": "JPEG", "quality": 95, "subsampling": 0},
-    "webp": {"format": "WEBP", "quality": 95},
-}
+SUFFIXES: dict[OutputFormat, str] = {"png": ".png", "jpeg": ".jpg", "webp": ".webp"}
 
 
 class Staging:
     """The files of one attempt, written while the next ones are made; gone on leaving, unless they were kept."""
 
-    def __init__(self, store: Path, claim: Claim, writers: ThreadPoolExecutor) -> None:
-        self._claim, self._writers = claim, writers
+    def __init__(self, store: Path, claim: Claim, writers: ThreadPoolExecutor, marker: Marker | None) -> None:
+        self._claim, self._writers, self._marker = claim, writers, marker
         self._folder = store / claim.id / str(claim.attempt)
         self._writing: list[Future[str]] = []
         # A new name is on the disk only once its folder is, and so on upwards, as far as folders are new.
@@ -42,9 +40,22 @@ class Staging:
         if not self._kept:
             self._remove()
 
-    def add(self, image: Image.Image, output_format: str) -> None:
-        """Begin to write a picture: packing pixels and waiting for the disk leave the interpreter to others."""
-        self._writing.append(self._writers.submit(_write, self._folder, self._made, image, output_format))
+    def add(
+        self, image: Image.Image, output_format: OutputFormat, receipt: Callable[[], Receipt] | None = None
+    ) -> None:
+        """Begin to write a picture: packing pixels and waiting for the disk leave the interpreter to others.
+
+        With a receipt it is marked as what it is.
+        """
+
+        def packed() -> bytes:
+            if receipt is None:
+                return encode(image, output_format)
+            assert self._marker is not None, "nothing is made where nothing can be marked"
+            return self._marker.encode(image, output_format, receipt())
+
+        suffix = SUFFIXES[output_format]
+        self._writing.append(self._writers.submit(_write, self._folder, self._made, packed, suffix))
 
     def settle(self) -> tuple[str, ...]:
         """Wait until all is safe on the disk; their paths under the store, in the order of adding. Raises DiskFull."""
@@ -83,13 +94,14 @@ def _make(folder: Path, above: Sequence[Path]) -> None:
         sync_folder(each)
 
 
-def _write(folder: Path, made: Future[None], image: Image.Image, output_format: str) -> str:
+def _write(folder: Path, made: Future[None], packed: Callable[[], bytes], suffix: str) -> str:
     """One file in the folder, its content and its name safe on the disk; the name."""
+    content = packed()
     # Submitted before, to the same threads: it runs or has run.
     made.result()
-    name = secrets.token_urlsafe(16) + SUFFIXES[output_format]
+    name = secrets.token_urlsafe(16) + suffix
     with (folder / name).open("xb") as file:
-        image.save(file, **_OPTIONS[output_format])
+        file.write(content)
         file.flush()
         os.fsync(file.fileno())
     sync_folder(folder)

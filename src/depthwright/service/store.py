@@ -9,11 +9,14 @@ from sqlalchemy import Connection, and_, bindparam, delete, func, insert, select
 
 from depthwright.errors import UserError
 from depthwright.prediction import Code, Fault, Prediction, Status, Submission
+from depthwright.service.audit import Entry
 from depthwright.service.database import Database, count, count_each, counted
-from depthwright.service.deliveries import announce
+from depthwright.service.deliveries import announce, owe
 from depthwright.service.tables import DELIVERIES, OPEN, PREDICTIONS
 
 P = PREDICTIONS.c
+# A submission's columns; what it was refused for is told by others.
+_SUBMITTED = [field.name for field in fields(Submission) if field.name not in ("refused", "prompt")]
 _STORED = [P[field.name] for field in fields(Prediction) if field.name != "position"]
 # Built once: the library takes longer to put such statements together than SQLite does to run them.
 _INSERT = insert(PREDICTIONS)
@@ -77,11 +80,27 @@ class Store:
                 f"{self._most_open} predictions of this key are waiting or running, as many as it may have at "
                 "once: wait for one to end, or cancel one."
             )
-        row = {field.name: getattr(submission, field.name) for field in fields(Submission)}
-        row |= {"warnings": list(submission.warnings), "status": Status.CREATED}
-        connection.execute(_INSERT, row)
+        row = {name: getattr(submission, name) for name in _SUBMITTED}
+        row |= {"warnings": list(submission.warnings), "status": submission.status}
+        if submission.refused is None:
+            connection.execute(_INSERT, row)
+        else:
+            self._insert_refused(connection, row, submission, submission.refused)
         count_each(connection, {("submissions", ""): 1, (STORED, submission.key_id): 1})
         return submission.id, True
+
+    def _insert_refused(
+        self, connection: Connection, row: dict[str, Any], submission: Submission, fault: Fault
+    ) -> None:
+        """It has ended before it began: with its webhook, and a line in the audit log."""
+        told = {"finished_at": time.time(), "error": fault.message, "code": int(fault.code)}
+        connection.execute(_INSERT, row | told)
+        count_each(connection, {("finished", Status.FAILED): 1, ("refusals", fault.category): 1})
+        self.database.audit.record(
+            connection,
+            Entry(submission.key_id, submission.id, "prompt", fault.category, "refused", submission.prompt),
+        )
+        owe(connection, submission.id, submission.key_id, submission.webhook_url)
 
     def get(self, prediction_id: str, key_id: str | None = None) -> Prediction | None:
         """One prediction with its place in the queue; None if there is none, or it belongs to another key."""

@@ -58,6 +58,7 @@ PREDICTIONS = Table(
     Column("model_version", String(80), nullable=False, server_default=""),
     Column("acceleration", JSON, nullable=False, server_default="{}"),
     Column("loras", JSON, nullable=False, server_default="[]"),
+    Column("safety", JSON, nullable=False, server_default="{}"),
     Column("webhook_url", Text),
     Column("base64_output", Boolean, nullable=False, server_default=text("0")),
     Column("idempotency_key", String(255)),
@@ -140,7 +141,23 @@ WORKERS = Table(
     Column("state", String(12), nullable=False),
     Column("beat", Integer, nullable=False, server_default="0"),  # counts up while the worker lives
     Column("model_version", String(80), nullable=False, server_default=""),
+    Column("image_checker", String(120), nullable=False, server_default=""),
     Column("started_at", Float, nullable=False),
+)
+
+# Rows are added and never changed: triggers refuse anything else, and each row's digest covers the one before.
+AUDIT = Table(
+    "audit",
+    METADATA,
+    Column("number", _NUMBER, primary_key=True, autoincrement=True),
+    Column("at", Float, nullable=False),
+    Column("key_id", String(16), nullable=False),
+    Column("prediction_id", String(32), nullable=False),
+    Column("subject", String(12), nullable=False),  # prompt, image: what was judged
+    Column("category", String(40), nullable=False),
+    Column("decision", String(12), nullable=False),  # refused, blacked, unchecked
+    Column("prompt", Text, nullable=False),  # a keyed digest, or the words where the operator keeps them
+    Column("digest", String(64), nullable=False),
 )
 
 # Sums that outlive processes and rows: the metrics read them instead of counting millions of rows.

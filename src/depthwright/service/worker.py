@@ -6,18 +6,19 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import NamedTuple, TypeVar
+from functools import partial
+from typing import TypeVar
 
 import structlog
-from PIL import Image
 from sqlalchemy.exc import OperationalError
 
-from depthwright.errors import DepthwrightError, DiskFull, EngineLost, OutOfMemory
-from depthwright.events import DepthFinished, Finished, ImageFinished
+from depthwright.errors import DepthwrightError, DiskFull, EngineLost, OutOfMemory, Refused
+from depthwright.events import DepthFinished, Finished, ImageFinished, Started
 from depthwright.parameters import GenerationParameters, Size
-from depthwright.ports import Engine, OutputStore, Queue, SafetyChecker, Staging
+from depthwright.ports import Engine, OutputStore, Queue, Staging
 from depthwright.prediction import Claim, Code, Fault, Lost, Outcome
-from depthwright.result import GenerationResult
+from depthwright.provenance.receipts import receipt_for
+from depthwright.result import NO_CHECKER, OFF_BY_OPERATOR, GenerationResult
 from depthwright.service.preparing import Prepared, Preparing
 from depthwright.service.reporting import Report
 
@@ -35,13 +36,6 @@ class Stopping(Exception):
     """The worker was asked to stop: what it holds goes back."""
 
 
-class _Made(NamedTuple):
-    """What the engine made, and which pictures must not be shown."""
-
-    result: GenerationResult
-    nsfw: tuple[bool, ...]
-
-
 class Worker:
     """One model at work. `run` returns once `stop` is set and everything held is finished or handed back."""
 
@@ -52,7 +46,6 @@ class Worker:
         preparing: Preparing,
         outputs: OutputStore,
         stop: threading.Event,
-        checker: SafetyChecker | None = None,
         free_memory: Callable[[], None] = lambda: None,
         die: Callable[[], None] = lambda: os._exit(_LOST),
     ) -> None:
@@ -61,7 +54,6 @@ class Worker:
         self._preparing = preparing
         self._outputs = outputs
         self._stop = stop
-        self._checker = checker
         self._free_memory = free_memory
         self._die = die
         self.last_step = time.monotonic()
@@ -100,7 +92,7 @@ class Worker:
                 log.exception("broken")
                 self._fail(claim, _BUG)
 
-    def _make(self, prepared: Prepared, staging: Staging) -> _Made:
+    def _make(self, prepared: Prepared, staging: Staging) -> GenerationResult:
         """The pictures; one that runs out of memory gets a second try on freed memory."""
         if not prepared.work.started:
             self._persist(lambda: self._queue.start(prepared.work.claim))
@@ -113,50 +105,54 @@ class Worker:
         self._free_memory()
         return self._generate(prepared, staging)
 
-    def _generate(self, prepared: Prepared, staging: Staging) -> _Made:
-        """Each picture is judged and on its way to the disk while the next one is made."""
-        claim, wanted = prepared.work.claim, prepared.work.input
-        checker = self._checker if wanted["enable_safety_checker"] else None
-        flags: list[bool] = []
-        report = Report(self._queue, claim)
-        stream = self._engine.stream(_parameters(prepared), prepared.image, prepared.loras)
+    def _generate(self, prepared: Prepared, staging: Staging) -> GenerationResult:
+        """Each picture is on its way to the disk while the next one is made."""
+        wanted = prepared.work.input
+        report = Report(self._queue, prepared.work.claim)
+        stream = self._engine.stream(
+            _parameters(prepared), prepared.image, prepared.loras, checked=wanted["enable_safety_checker"]
+        )
         with contextlib.closing(stream):
             for event in stream:
                 self.last_step = time.monotonic()
                 match event:
+                    case Started(origin):
+                        from_there = origin
                     case Finished(result):
-                        return _Made(result, tuple(flags))
+                        return result
                     case DepthFinished(depth):
                         staging.add(depth, "png")
-                    case ImageFinished(picture=picture):
-                        # What must not be shown is black before anything is stored.
-                        if checker is not None:
-                            flags.append(checker.check(picture))
-                            picture = Image.new("RGB", picture.size) if flags[-1] else picture
-                        staging.add(picture, wanted["output_format"])
+                    case ImageFinished(image=index, picture=picture):
+                        staging.add(
+                            picture, wanted["output_format"], partial(receipt_for, from_there, index, picture)
+                        )
                 if self._stop.is_set():
                     raise Stopping
                 with contextlib.suppress(OperationalError):  # a busy database costs a report, not the picture
                     report.show(event)
         raise RuntimeError("the engine ended without a result")
 
-    def _finish(self, prepared: Prepared, made: _Made, staging: Staging) -> None:
-        claim, result = prepared.work.claim, made.result
+    def _finish(self, prepared: Prepared, result: GenerationResult, staging: Staging) -> None:
+        claim = prepared.work.claim
         # 1. Everything is on the disk, where nobody looks yet.
         started = time.perf_counter()
         control, *paths = staging.settle()
         # 2. Publish all of it at once, unless the prediction is no longer ours.
-        unchecked = prepared.work.input["enable_safety_checker"] and self._checker is None
+        told = prepared.work.input["enable_safety_checker"] and result.image_checker in (
+            NO_CHECKER,
+            OFF_BY_OPERATOR,
+        )
         outcome = Outcome(
             outputs=tuple(paths),
             control=control,
-            nsfw=made.nsfw,
+            nsfw=result.flagged,
             fidelity=tuple(vars(each) for each in result.fidelity),
             timings=_timings(prepared, result, time.perf_counter() - started),
             model_version=result.model_version,
-            warnings=(*prepared.work.warnings, *((_UNCHECKED,) if unchecked else ()), *result.warnings),
+            warnings=(*prepared.work.warnings, *((_UNCHECKED,) if told else ()), *result.warnings),
             acceleration=asdict(result.acceleration),
             loras=tuple(asdict(each) for each in result.loras),
+            safety={"image_checker": result.image_checker, "prompt_policy": result.prompt_policy},
         )
         if not self._persist(lambda: self._queue.finish(claim, outcome)):
             self._give_up(claim)
@@ -212,6 +208,8 @@ def _fault(error: DepthwrightError, prepared: Prepared) -> Fault:
     for lora in prepared.loras:  # where a file lies on this machine is the operator's affair
         said = said.replace(str(lora.path), lora.path.name)
     match error:
+        case Refused(category=category):
+            return Fault(Code.MODERATED, said, category)
         case OutOfMemory():
             return Fault(Code.TASK_FAILED, f"{said} Ask for a smaller size or fewer images.")
         case DiskFull():

@@ -14,6 +14,8 @@ from sqlalchemy.exc import OperationalError
 from depthwright.events import Finished
 from depthwright.parameters import GenerationParameters, Size
 from depthwright.ports import Engine
+from depthwright.provenance.marking import Marker
+from depthwright.result import GenerationResult
 from depthwright.service.database import Database
 from depthwright.service.fetch import Fetcher
 from depthwright.service.loras import Loras
@@ -30,13 +32,20 @@ _WARM_UP = GenerationParameters(prompt="a sphere", size=Size(512, 512), num_infe
 log = structlog.get_logger()
 
 
-def run(settings: Settings, worker_id: str, load: Callable[[], Engine], *, attached: bool) -> None:
-    """Load the model, make one real picture, then work until told to stop.
+def run(
+    settings: Settings,
+    worker_id: str,
+    load: Callable[[], Engine],
+    make_marker: Callable[[], Marker],
+    *,
+    attached: bool,
+) -> None:
+    """Load the model, make one real picture, then work until told to stop; `make_marker` makes what marks pictures.
 
     An attached worker stops when its standard input ends, as it does when the server is gone, however it went.
     """
     places = Places(settings.data_dir)
-    database = Database(places.database)
+    database = Database(places.database, keep_prompts=settings.keep_prompts)
     database.migrate()
     queue = Queue(database, worker_id)
     stop = threading.Event()
@@ -48,9 +57,9 @@ def run(settings: Settings, worker_id: str, load: Callable[[], Engine], *, attac
     try:
         # 2. Load the model and make one real picture: before that nothing is promised.
         engine = load()
-        version = _warm_up(engine)
+        made = _warm_up(engine)
         # 3. Work.
-        outputs = Outputs(places.outputs)
+        outputs = Outputs(places.outputs, make_marker())
         preparing = Preparing(
             queue,
             lambda: Fetcher(allowed_hosts=settings.hosts),
@@ -60,9 +69,10 @@ def run(settings: Settings, worker_id: str, load: Callable[[], Engine], *, attac
             database.changes(),
         )
         worker = Worker(queue, engine, preparing, outputs, stop, free_memory=_free_memory)
-        pulse.watch(lambda: worker.last_step, READY, version)
-        queue.register(READY, version)
-        log.info("ready", model=version)
+        known_as = (READY, made.model_version, made.image_checker)
+        pulse.watch(lambda: worker.last_step, known_as)
+        queue.register(*known_as)
+        log.info("ready", model=made.model_version, image_checker=made.image_checker)
         preparing.begin()
         worker.run()
         # 4. Give everything back.
@@ -73,10 +83,10 @@ def run(settings: Settings, worker_id: str, load: Callable[[], Engine], *, attac
         database.close()
 
 
-def _warm_up(engine: Engine) -> str:
+def _warm_up(engine: Engine) -> GenerationResult:
     for event in engine.stream(_WARM_UP):
         if isinstance(event, Finished):
-            return event.result.model_version
+            return event.result
     raise RuntimeError("the engine ended without a result")
 
 
@@ -104,16 +114,16 @@ class _Pulse:
         self._every = settings.lease_seconds / 5
         self._patience = settings.stall_seconds
         self._last_step: Callable[[], float] = time.monotonic
-        self._known_as = (STARTING, "")
+        self._known_as = (STARTING, "", "")
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="pulse", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
 
-    def watch(self, last_step: Callable[[], float], state: str, version: str) -> None:
+    def watch(self, last_step: Callable[[], float], known_as: tuple[str, str, str]) -> None:
         self._last_step = last_step
-        self._known_as = (state, version)
+        self._known_as = known_as
 
     def stop(self) -> None:
         self._over.set()

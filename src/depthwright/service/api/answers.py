@@ -10,6 +10,7 @@ from depthwright.prediction import Prediction, Status, iso
 from depthwright.service.outputs import Outputs
 
 Dialect = Literal["v2", "v3"]
+_NOT_JUDGED = {"image_checker": None, "prompt_policy": None, "refused": None}
 MODEL = "wavespeed-ai/flux-control-lora-depth"
 
 
@@ -49,6 +50,7 @@ def describe(prediction: Prediction, dialect: Dialect, base_url: str, outputs: O
         "model_version": prediction.model_version,
         "acceleration": dict(prediction.acceleration) or None,
         "loras": [dict(each) for each in prediction.loras],
+        "safety": {**_NOT_JUDGED, **prediction.safety},
     }
 
 

@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
 from depthwright import __version__
+from depthwright.safety.policy import load_policy
 from depthwright.service import retention
 from depthwright.service.api import document, errors, files, operating, v2, v3
 from depthwright.service.api.body import BoundedBodies
@@ -66,7 +67,7 @@ async def _lifespan(
     app: FastAPI, settings: Settings, worker_command: Sequence[str], on_ready: Callable[[], None]
 ) -> AsyncIterator[None]:
     places = Places(settings.data_dir)
-    database = Database(places.database)
+    database = Database(places.database, keep_prompts=settings.keep_prompts)
     await asyncio.to_thread(database.migrate)
     store = Store(database, settings.concurrent_predictions)
     ops = Operations(
@@ -83,6 +84,7 @@ async def _lifespan(
         loras=places.loras,
         watcher=Watcher(database),
         reaper=Reaper(database, settings.lease_seconds),
+        policy=load_policy(settings.categories_off),
     )
     app.state.operations = ops
     environment = settings.environment()

@@ -11,6 +11,7 @@ from depthwright.service.api.answers import failure, success
 from depthwright.service.api.errors import told
 from depthwright.service.api.shapes import Alive, Envelope, Ready
 from depthwright.service.metrics import Metrics
+from depthwright.service.queue_sqlite import image_checkers
 
 
 def router() -> APIRouter:
@@ -38,7 +39,8 @@ def router() -> APIRouter:
             return failure(
                 HTTPStatus.SERVICE_UNAVAILABLE, f"Outputs cannot be written: {error}", {"retry-after": "30"}
             )
-        return success({"ready": True, "workers": len(workers)})
+        told = {"workers": len(workers), "image_checker": image_checkers(ops.database)}
+        return success({"ready": True, **told})
 
     @api.get(
         "/metrics",

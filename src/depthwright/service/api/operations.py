@@ -16,8 +16,9 @@ from fastapi.concurrency import run_in_threadpool
 
 from depthwright.errors import InvalidParameter, echo
 from depthwright.loras import ALLOWED
-from depthwright.prediction import Code, Prediction, Submission
+from depthwright.prediction import Code, Fault, Prediction, Submission
 from depthwright.request import PredictionRequest
+from depthwright.safety.policy import Policy
 from depthwright.service.api.answers import MODEL, Dialect, describe, upload_url
 from depthwright.service.api.errors import NotFound
 from depthwright.service.api.strict import read_json
@@ -37,7 +38,8 @@ from depthwright.service.watcher import Watcher
 from depthwright.settings import Settings
 
 Source = Mapping[str, str] | None
-_SMALL = 16_384
+_SMALL = 2_048
+_ENFORCED = "enable_safety_checker: false was not followed: this server checks every picture."
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,7 @@ class Operations:
     loras: Path
     watcher: Watcher
     reaper: Reaper
+    policy: Policy
 
     async def submit(
         self, call: Call, body: bytes, webhook: str | None = None, idempotency_key: str | None = None
@@ -158,17 +161,26 @@ class Operations:
         digest = hashlib.sha256(json.dumps(raw, sort_keys=True).encode()).hexdigest()
         # 2. The fields.
         request, warnings = PredictionRequest.read(raw, self.settings.size_bounds)
-        if request.webhook_url and (refusal := self.fetcher.refusal(request.webhook_url)):
-            raise InvalidParameter("webhook_url", request.webhook_url, f"an https URL: {refusal}")
+        if request.webhook_url and (why := self.fetcher.refusal(request.webhook_url)):
+            raise InvalidParameter("webhook_url", request.webhook_url, f"an https URL: {why}")
         # 3. The control image: a stranger's address, or bytes that we keep from here on.
         shown, source = self._source(call, request.control_image)
         # 4. The LoRAs, as far as they can be judged from here.
         for each in request.loras:
-            if refusal := lora_refusal(each.path, self.loras, self.fetcher):
-                raise InvalidParameter("loras", each.path, f"{ALLOWED}: {refusal}")
+            if why := lora_refusal(each.path, self.loras, self.fetcher):
+                raise InvalidParameter("loras", each.path, f"{ALLOWED}: {why}")
         if request.loras and source is None:
             source = {}
         wanted = request.model_dump(mode="json") | {"control_image": shown}
+        # 5. What the operator asks for, whatever the request says.
+        if self.settings.enforce_checker and not request.enable_safety_checker:
+            wanted["enable_safety_checker"] = True
+            warnings = (*warnings, _ENFORCED)
+        # 6. The prompt by the rules. What is refused is not kept.
+        refusal = self.policy.judge(request.prompt)
+        safety = {"prompt_policy": self.policy.version, "refused": refusal.category if refusal else None}
+        if refusal:
+            wanted["prompt"] = ""
         return (
             Submission(
                 id=secrets.token_hex(16),
@@ -184,6 +196,9 @@ class Operations:
                 base64_output=request.enable_base64_output,
                 idempotency_key=idempotency_key,
                 digest=digest,
+                safety=safety,
+                refused=Fault(Code.MODERATED, refusal.message, refusal.category) if refusal else None,
+                prompt=request.prompt if refusal else "",
             ),
             request,
         )

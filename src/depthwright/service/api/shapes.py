@@ -57,6 +57,17 @@ class UsedLora(BaseModel):
     scale: float = Field(description="How strongly it acted.")
 
 
+class Safety(BaseModel):
+    """Who looked at the prompt and the pictures."""
+
+    image_checker: str | None = Field(
+        description="The model that looked at the pictures; `none` where there is none, `off by request`, `off by the "
+        "operator`; null until it is completed."
+    )
+    prompt_policy: str | None = Field(description="The version of the policy that the prompt was judged by.")
+    refused: str | None = Field(description="The category that it was refused for; null if it was not.")
+
+
 class ListedPrediction(BaseModel):
     """A prediction in a list, which has its `input` where that was asked for."""
 
@@ -86,6 +97,7 @@ class ListedPrediction(BaseModel):
     model_version: str = Field(description="The weights that made it; empty until it is completed.")
     acceleration: Accelerated | None = Field(description="How it was made; null until it is completed.")
     loras: list[UsedLora] = Field(description="The LoRAs that acted, after the depth LoRA, in this order.")
+    safety: Safety
 
 
 class PredictionAnswer(ListedPrediction):
@@ -225,6 +237,9 @@ class Ready(BaseModel):
 
     ready: Literal[True]
     workers: int = Field(ge=1, description="How many workers live and have made a picture.")
+    image_checker: list[str] = Field(
+        description="Who looks at their pictures: a model's name, `none`, or `off by the operator`."
+    )
 
 
 class Envelope(BaseModel, Generic[_Data]):
