@@ -51,11 +51,12 @@ def main() -> None:
         # 3. The same request at every control scale.
         with _progress() as progress:
             answers = {scale: _ask(client, progress, options.prompt, control, scale) for scale in SCALES}
-        pictures = {scale: _picture(client, answer["outputs"][0]) for scale, answer in answers.items()}
-        depth = _picture(client, answers[SERVED]["control"])
-    # 4. The picture, its depth map and the sheet.
+        contents = {scale: _file(client, answer["outputs"][0]) for scale, answer in answers.items()}
+        depth = _picture(_file(client, answers[SERVED]["control"]))
+    # 4. The picture as it was sent, with its content credentials, its depth map and the sheet.
+    pictures = {scale: _picture(content) for scale, content in contents.items()}
     files = [
-        *save_images([pictures[SERVED]], options.folder / "output.png"),
+        *save_images([pictures[SERVED]], options.folder / "output.png", lambda *_: contents[SERVED]),
         *save_images([depth], options.folder / "depth.png"),
         *save_images([_sheet(depth, pictures)], options.folder / "sheet.png"),
     ]
@@ -149,8 +150,12 @@ def _data(answer: httpx.Response) -> dict[str, Any]:
     return data
 
 
-def _picture(client: httpx.Client, url: str) -> Image.Image:
-    return Image.open(io.BytesIO(client.get(url).raise_for_status().content))
+def _file(client: httpx.Client, url: str) -> bytes:
+    return client.get(url).raise_for_status().content
+
+
+def _picture(content: bytes) -> Image.Image:
+    return Image.open(io.BytesIO(content))
 
 
 def _progress() -> Progress:

@@ -117,6 +117,11 @@ class Staging(Protocol):
         """Wait until all is durable; paths under the store, in the order of adding. Raises DiskFull."""
         ...
 
+    @property
+    def pixels(self) -> tuple[str, ...]:
+        """The hashes of the marked pictures, as their receipts have them, once all is settled."""
+        ...
+
     def clear(self) -> None:
         """Remove what was written so far: the attempt begins again."""
         ...

@@ -154,7 +154,10 @@ class Work:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a finished prediction leaves: paths under the output store, what was measured, and all warnings."""
+    """What a finished prediction leaves: paths under the output store, what was measured, and all warnings.
+
+    `pixels` are the hashes of its pictures, as their receipts have them.
+    """
 
     outputs: tuple[str, ...]
     control: str
@@ -166,6 +169,7 @@ class Outcome:
     acceleration: Mapping[str, Any] = field(default_factory=dict)
     loras: tuple[Mapping[str, Any], ...] = ()
     safety: Mapping[str, Any] = field(default_factory=dict)
+    pixels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -160,6 +160,11 @@ class Settings(BaseModel):
         description="Whether the audit log keeps the prompts that were refused, instead of their digests.",
         json_schema_extra={"allowed": "true or false"},
     )
+    audit_pictures: bool = Field(
+        default=False,
+        description="Whether the audit log also keeps which key had which picture made, by the hash in its receipt.",
+        json_schema_extra={"allowed": "true or false"},
+    )
     prompts_in_files: bool = Field(
         default=False,
         description="Whether the files of pictures tell their prompts; otherwise they hold a digest.",

@@ -8,18 +8,25 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+from torch.nn.functional import cross_entropy
+from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
 
 from depthwright.engine.engine import Engine
 from depthwright.engine.loading import load_components
-from depthwright.engine.profiles import ImageCheck, Profile, Source, load_profile
-from depthwright.engine.safety import ImageClassifier, load_image_checker
+from depthwright.engine.profiles import ImageCheck, Profile, PromptGuard, Source, load_profile
+from depthwright.engine.safety import ImageClassifier, load_image_checker, load_prompt_guard
 from depthwright.errors import Refused, UncheckedProfile, WeightsInvalid, WeightsMissing
 from depthwright.events import DepthFinished, Event, Finished, ImageFinished, StepFinished
 from depthwright.parameters import GenerationParameters
 from depthwright.result import IMAGE, NO_CHECKER, OFF_BY_OPERATOR, OFF_BY_REQUEST
+from depthwright.safety.policy import load_policy
 from tests.support.checking import LABEL, examples, save_checker
 
 pytestmark = pytest.mark.usefixtures("one_thread")
+PAD, UNKNOWN = "[PAD]", "[UNK]"
 RED, BLUE = ("a large red sphere on a grey floor", "a large blue sphere on a grey floor")
 
 
@@ -193,3 +200,66 @@ def finished(events: Iterable[Event]) -> Finished:
     last = list(events)[-1]
     assert isinstance(last, Finished)
     return last
+
+
+@pytest.fixture(scope="module")
+def guard(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A classifier of text in transformers' format, of which only one word's embedding tells anything."""
+    folder = tmp_path_factory.mktemp("guard")
+    vocabulary = {PAD: 0, UNKNOWN: 1, "threat": 2, "cube": 3}
+    words = Tokenizer(WordLevel(vocabulary, unk_token=UNKNOWN))
+    words.pre_tokenizer = Whitespace()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, pad_token=PAD, unk_token=UNKNOWN)
+    tokenizer.save_pretrained(folder)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        config = BertConfig(
+            vocab_size=4,
+            hidden_size=16,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            intermediate_size=16,
+            max_position_embeddings=16,
+            id2label={0: "safe", 1: "s10"},
+            label2id={"safe": 0, "s10": 1},
+        )
+        model = BertForSequenceClassification(config)
+        optimiser = torch.optim.AdamW(model.parameters(), lr=1e-2)
+        for _ in range(60):
+            texts = [["cube"] * 8 for _ in range(16)]
+            for row in range(1, 16, 2):
+                texts[row][row % 8] = "threat"
+            ids = torch.tensor([[vocabulary[word] for word in text] for text in texts])
+            labels = torch.tensor([row % 2 for row in range(16)])
+            cross_entropy(model(input_ids=ids).logits, labels).backward()
+            optimiser.step()
+            optimiser.zero_grad()
+    model.eval().save_pretrained(folder)
+    return folder
+
+
+def guarded(guard: Path) -> Profile:
+    plain = load_profile("embedded")
+    sources = {**plain.sources, "prompt_guard": Source(path=guard)}
+    return plain.model_copy(update={"sources": sources, "prompt_guard": PromptGuard(threshold=0.5)})
+
+
+def test_a_guard_refuses_what_the_rules_cannot_read_under_the_category_of_its_label(guard: Path) -> None:
+    engine = Engine(load_components(guarded(guard)))
+    with pytest.raises(Refused) as refused:
+        engine.stream(parameters("cube cube threat"))
+    assert refused.value.category == "harassment"
+    assert next(engine.stream(parameters("cube cube cube"))) is not None
+
+
+def test_a_guard_reads_a_prompt_that_is_longer_than_its_window_to_the_end(guard: Path) -> None:
+    found = load_prompt_guard(guarded(guard), torch.device("cpu"))
+    assert found is not None
+    assert "s10" in found.labels("cube " * 60 + "threat")
+    assert found.labels("cube " * 60) == ("safe",)
+
+
+def test_a_category_that_is_switched_off_is_not_refused_by_the_guard_either(guard: Path) -> None:
+    components = load_components(guarded(guard))
+    engine = Engine(components, load_policy(("harassment",)))
+    assert next(engine.stream(parameters("cube threat"))) is not None

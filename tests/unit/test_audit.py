@@ -171,6 +171,24 @@ def test_pictures_that_were_blacked_are_told_with_the_prediction_that_they_belon
     assert told == [("a", "image", IMAGE, "blacked"), ("c", "image", IMAGE, "unchecked")]
 
 
+def test_an_operator_may_keep_who_had_which_picture_made(tmp_path: Path) -> None:
+    database = Database(tmp_path / "d.sqlite3", keep_pictures=True)
+    database.migrate()
+    store, queue = Store(database), Queue(database, "w")
+    queue.register("ready")
+    with database.writing() as connection:
+        store.insert(connection, submission("p"))
+    work = queue.claim()
+    assert work is not None
+    made = Outcome(("x",), "c", (), (), {"inference": 1}, "v", pixels=("a" * 64,))
+    assert queue.finish(work.claim, made)
+    with database.reading() as connection:
+        [row] = exported(connection)
+    told = {name: row.told[name] for name in ("prediction_id", "key_id", "decision", "pixels")}
+    assert told == {"prediction_id": "p", "key_id": "key", "decision": "made", "pixels": ["a" * 64]}
+    database.close()
+
+
 def test_a_refusal_by_the_worker_is_told_as_one_by_the_api(database: Database) -> None:
     store, queue = Store(database), Queue(database, "w")
     queue.register("ready")

@@ -20,7 +20,7 @@ from sqlalchemy import Connection, bindparam, insert, select
 from depthwright.service.tables import AUDIT
 
 Subject = Literal["prompt", "image"]
-Decision = Literal["refused", "blacked", "unchecked"]
+Decision = Literal["refused", "blacked", "unchecked", "made"]
 _FIRST = "0" * 64
 _LAST = select(AUDIT.c.digest).order_by(AUDIT.c.number.desc()).limit(1)
 _AFTER = select(AUDIT).where(AUDIT.c.number > bindparam("after")).order_by(AUDIT.c.number).limit(500)
@@ -29,7 +29,7 @@ _ADD = insert(AUDIT)
 
 @dataclass(frozen=True)
 class Entry:
-    """What was decided about whose prediction."""
+    """What was decided about whose prediction; `pixels` are the hashes that the receipts of its pictures have."""
 
     key_id: str
     prediction_id: str
@@ -37,19 +37,22 @@ class Entry:
     category: str
     decision: Decision
     prompt: str
+    pixels: tuple[str, ...] = ()
 
 
 class Audit:
-    """Writes the log, within the transaction of what it tells."""
+    """Writes the log, within the transaction of what it tells; with `keep_pictures` also who had which picture made."""
 
-    def __init__(self, secret: Path, *, keep_prompts: bool = False) -> None:
+    def __init__(self, secret: Path, *, keep_prompts: bool = False, keep_pictures: bool = False) -> None:
         self._path = secret
         self._keep_prompts = keep_prompts
+        self.keep_pictures = keep_pictures
         self._secret: bytes | None = None
 
     def record(self, connection: Connection, entry: Entry) -> None:
         """Add a row; its transaction holds the database's one lock for writers, so the chain has no forks."""
         row: dict[str, Any] = {"at": time.time(), **vars(entry), "prompt": self._told(entry.prompt)}
+        row["pixels"] = list(entry.pixels)
         before = connection.execute(_LAST).scalar_one_or_none() or _FIRST
         connection.execute(_ADD, row | {"digest": _digest(before, row)})
 

@@ -27,11 +27,15 @@ _ADD = _ADD.on_conflict_do_update(
 
 
 class Database:
-    """One SQLite file. Many readers, one writer at a time; a commit that returned survives a power cut."""
+    """One SQLite file. Many readers, one writer at a time; a commit that returned survives a power cut.
 
-    def __init__(self, path: Path, *, keep_prompts: bool = False) -> None:
+    `keep_prompts` and `keep_pictures` are what the audit log in it keeps besides refusals.
+    """
+
+    def __init__(self, path: Path, *, keep_prompts: bool = False, keep_pictures: bool = False) -> None:
         self.path = path
-        self.audit = Audit(path.with_name("audit.secret"), keep_prompts=keep_prompts)
+        secret = path.with_name("audit.secret")
+        self.audit = Audit(secret, keep_prompts=keep_prompts, keep_pictures=keep_pictures)
         self._notices = Notices(path.with_name("listeners"))
         # The library pools, begins and resets nothing: for a reader each statement stands alone, and the writer's
         # transaction is told below. Its own way costs more than most of our statements do.

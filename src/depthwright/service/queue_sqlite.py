@@ -152,10 +152,8 @@ class Queue:
         with self._database.writing() as connection:
             seconds = {stage: milliseconds / 1000 for stage, milliseconds in outcome.timings.items()}
             finished = self._end(connection, claim, values, _FINISH, seconds)
-            if finished and any(outcome.nsfw):
-                self._note(connection, claim, IMAGE, "blacked", sum(outcome.nsfw))
-            elif finished and outcome.safety.get("image_checker") == OFF_BY_REQUEST:
-                self._note(connection, claim, IMAGE, "unchecked", 0)
+            if finished and (decision := self._decision(outcome)):
+                self._note(connection, claim, IMAGE, decision, sum(outcome.nsfw), outcome.pixels)
             return finished
 
     def fail(self, claim: Claim, fault: Fault) -> bool:
@@ -184,14 +182,29 @@ class Queue:
             held = and_(P.id == claim.id, P.attempt == claim.attempt, P.owner == self._worker)
             _hand_back(connection, and_(held, P.status == Status.PROCESSING))
 
+    def _decision(self, outcome: Outcome) -> Decision | None:
+        """What the audit log says of finished pictures, if anything."""
+        if any(outcome.nsfw):
+            return "blacked"
+        if outcome.safety.get("image_checker") == OFF_BY_REQUEST:
+            return "unchecked"
+        return "made" if self._database.audit.keep_pictures else None
+
     def _note(
-        self, connection: Connection, claim: Claim, category: str, decision: Decision, refusals: int
+        self,
+        connection: Connection,
+        claim: Claim,
+        category: str,
+        decision: Decision,
+        refusals: int,
+        pixels: tuple[str, ...] = (),
     ) -> None:
         """Into the audit log, and into the count of refusals as many as there were."""
         row = connection.execute(select(P.key_id, P.input).where(P.id == claim.id)).one()
         subject: Subject = "image" if category == IMAGE else "prompt"
+        prompt = row.input["prompt"]
         self._database.audit.record(
-            connection, Entry(row.key_id, claim.id, subject, category, decision, row.input["prompt"])
+            connection, Entry(row.key_id, claim.id, subject, category, decision, prompt, pixels)
         )
         if refusals:
             count(connection, "refusals", category, refusals)

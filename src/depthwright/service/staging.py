@@ -27,6 +27,7 @@ class Staging:
         self._claim, self._writers, self._marker = claim, writers, marker
         self._folder = store / claim.id / str(claim.attempt)
         self._writing: list[Future[str]] = []
+        self._pixels: dict[int, str] = {}
         # A new name is on the disk only once its folder is, and so on upwards, as far as folders are new.
         above = () if self._folder.parent.exists() else (store,)
         self._above = (self._folder.parent, *above)
@@ -47,12 +48,15 @@ class Staging:
 
         With a receipt it is marked as what it is.
         """
+        place = len(self._writing)
 
         def packed() -> bytes:
             if receipt is None:
                 return encode(image, output_format)
             assert self._marker is not None, "nothing is made where nothing can be marked"
-            return self._marker.encode(image, output_format, receipt())
+            told = receipt()
+            self._pixels[place] = told.pixels_sha256
+            return self._marker.encode(image, output_format, told)
 
         suffix = SUFFIXES[output_format]
         self._writing.append(self._writers.submit(_write, self._folder, self._made, packed, suffix))
@@ -62,6 +66,11 @@ class Staging:
         with told_full():
             names = [each.result() for each in self._writing]
         return tuple(f"{self._claim.id}/{self._claim.attempt}/{name}" for name in names)
+
+    @property
+    def pixels(self) -> tuple[str, ...]:
+        """The hashes of the marked pictures, as their receipts have them, once all is settled."""
+        return tuple(self._pixels[place] for place in sorted(self._pixels))
 
     def clear(self) -> None:
         """Begin anew: remove what was written so far."""
@@ -83,6 +92,7 @@ class Staging:
         wait([self._made])
         wait(self._writing)
         self._writing.clear()
+        self._pixels.clear()
         shutil.rmtree(self._folder, ignore_errors=True)
         with contextlib.suppress(OSError):
             self._folder.parent.rmdir()

@@ -157,6 +157,7 @@ AUDIT = Table(
     Column("category", String(40), nullable=False),
     Column("decision", String(12), nullable=False),  # refused, blacked, unchecked
     Column("prompt", Text, nullable=False),  # a keyed digest, or the words where the operator keeps them
+    Column("pixels", JSON, nullable=False),  # of the pictures that were made, as their receipts have it
     Column("digest", String(64), nullable=False),
 )
 

@@ -138,10 +138,8 @@ class Worker:
         started = time.perf_counter()
         control, *paths = staging.settle()
         # 2. Publish all of it at once, unless the prediction is no longer ours.
-        told = prepared.work.input["enable_safety_checker"] and result.image_checker in (
-            NO_CHECKER,
-            OFF_BY_OPERATOR,
-        )
+        nobody_looked = result.image_checker in (NO_CHECKER, OFF_BY_OPERATOR)
+        unchecked = prepared.work.input["enable_safety_checker"] and nobody_looked
         outcome = Outcome(
             outputs=tuple(paths),
             control=control,
@@ -149,10 +147,11 @@ class Worker:
             fidelity=tuple(vars(each) for each in result.fidelity),
             timings=_timings(prepared, result, time.perf_counter() - started),
             model_version=result.model_version,
-            warnings=(*prepared.work.warnings, *((_UNCHECKED,) if told else ()), *result.warnings),
+            warnings=(*prepared.work.warnings, *((_UNCHECKED,) if unchecked else ()), *result.warnings),
             acceleration=asdict(result.acceleration),
             loras=tuple(asdict(each) for each in result.loras),
             safety={"image_checker": result.image_checker, "prompt_policy": result.prompt_policy},
+            pixels=staging.pixels,
         )
         if not self._persist(lambda: self._queue.finish(claim, outcome)):
             self._give_up(claim)

@@ -45,7 +45,9 @@ def run(
     An attached worker stops when its standard input ends, as it does when the server is gone, however it went.
     """
     places = Places(settings.data_dir)
-    database = Database(places.database, keep_prompts=settings.keep_prompts)
+    database = Database(
+        places.database, keep_prompts=settings.keep_prompts, keep_pictures=settings.audit_pictures
+    )
     database.migrate()
     queue = Queue(database, worker_id)
     stop = threading.Event()

@@ -23,6 +23,7 @@ def upgrade() -> None:
         sa.Column("category", sa.String(40), nullable=False),
         sa.Column("decision", sa.String(12), nullable=False),
         sa.Column("prompt", sa.Text, nullable=False),
+        sa.Column("pixels", sa.JSON, nullable=False),
         sa.Column("digest", sa.String(64), nullable=False),
     )
     if op.get_context().dialect.name == "sqlite":
