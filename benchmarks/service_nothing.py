@@ -60,7 +60,8 @@ class Nothing:
         del control_image, loras, checked
         seed = parameters.resolved_seed()
         picture, depth = _black(*parameters.size)
-        yield Started(Origin(parameters, (seed,), "nothing", "nothing-000000000000", "nothing"))
+        origin = Origin(parameters, (seed,), "nothing", "nothing-000000000000", "nothing")
+        yield Started(origin)
         yield DepthFinished(depth)
         yield StageStarted("denoise")
         before, after = (int(each) / 1000 for each in _WAIT.findall(parameters.prompt) or (0, 0))
@@ -79,6 +80,7 @@ class Nothing:
             parameters=parameters,
             profile="nothing",
             model_version="nothing-000000000000",
+            origin=origin,
         )
         left = time.perf_counter_ns()
         os.write(self._log, f"{seed} {entered} {left}\n".encode())

@@ -70,7 +70,7 @@ class GenerationResult:
     at the same size. Image i was made with `seeds[i]` = `seed` + i and measured as `fidelity[i]`. `seconds` is the work
     by stage, summed over images. `loras` acted in this order, after the depth LoRA; `warnings` are for people.
     `image_checker` says who looked at the pictures; where somebody did, image i is black if `flagged[i]`.
-    `prompt_policy` is the version of the policy that the prompt passed.
+    `prompt_policy` is the version of the policy that the prompt passed. `origin` is what receipts are made from.
     """
 
     images: tuple[Image.Image, ...]
@@ -82,6 +82,7 @@ class GenerationResult:
     parameters: GenerationParameters
     profile: str
     model_version: str
+    origin: Origin
     acceleration: Acceleration = Acceleration("none", (), 0)
     loras: tuple[UsedLora, ...] = ()
     warnings: tuple[str, ...] = ()

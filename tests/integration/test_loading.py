@@ -160,18 +160,18 @@ def test_a_folder_of_another_part_is_refused(tiny: Tiny) -> None:
 
 def test_a_single_file_of_another_model_is_refused(tiny: Tiny) -> None:
     with pytest.raises(WeightsInvalid, match=r"no FLUX transformer|alone does not tell"):
-        load_components(small(tiny), overrides={"transformer": tiny.single_vae})
+        load_components(small(tiny), overrides={"transformer": tiny.single_vae}, unchecked="tiny")
 
 
 def test_a_lora_in_the_place_of_the_transformer_is_refused(tiny: Tiny) -> None:
     with pytest.raises(WeightsInvalid, match="no whole FLUX transformer"):
-        load_components(small(tiny), overrides={"transformer": tiny.bfl_lora})
+        load_components(small(tiny), overrides={"transformer": tiny.bfl_lora}, unchecked="tiny")
 
 
 def test_a_single_file_in_diffusers_keys_asks_for_its_folder(tiny: Tiny) -> None:
     file = tiny.folder / "transformer" / "diffusion_pytorch_model.safetensors"
     with pytest.raises(WeightsInvalid, match=r"beside its config\.json"):
-        load_components(small(tiny), overrides={"transformer": file})
+        load_components(small(tiny), overrides={"transformer": file}, unchecked="tiny")
 
 
 def test_changing_the_scale_never_writes_to_the_files(tiny: Tiny) -> None:

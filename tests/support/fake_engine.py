@@ -108,11 +108,10 @@ class FakeEngine:
             for file in self.loras
         )
         control = None if self.control is None else pixel_hash(self.control)
-        yield Started(
-            Origin(
-                parameters, seeds, "fake", "fake-123456789abc", "fake", loras=loras, control_sha256=control
-            )
+        origin = Origin(
+            parameters, seeds, "fake", "fake-123456789abc", "fake", loras=loras, control_sha256=control
         )
+        yield Started(origin)
         for stage in stages[:3]:
             yield from (StageStarted(stage), StageFinished(stage, 0.25))
         depth = Image.new("L", parameters.size, 128)
@@ -141,6 +140,7 @@ class FakeEngine:
             parameters=parameters,
             profile="fake",
             model_version="fake-123456789abc",
+            origin=origin,
             flagged=flags,
             image_checker="fake-checker" if objects else OFF_BY_REQUEST if self.objects else NO_CHECKER,
             prompt_policy="fake",

@@ -23,7 +23,7 @@ from depthwright.images import FORMATS, Encode, check_output, open_image, save_i
 from depthwright.loras import MOST, SCALE_MAX, LoraFile, check, parted
 from depthwright.parameters import GenerationParameters, SizeBounds
 from depthwright.provenance.encoding import OutputFormat, encode, format_of
-from depthwright.result import Fidelity, GenerationResult, Origin
+from depthwright.result import Fidelity, GenerationResult
 
 # A server has bounds of its own, and tells them.
 _ANY_SIZE = SizeBounds(1, 99_999)
@@ -146,19 +146,16 @@ def _generated(
         engine = choice.load(assembly)
     # Only now is it known that the engine's libraries are there.
     from depthwright.cli.progress import GenerationProgress  # noqa: PLC0415
-    from depthwright.events import Finished, Started  # noqa: PLC0415
+    from depthwright.events import Finished  # noqa: PLC0415
     from depthwright.provenance.receipts import receipt_for  # noqa: PLC0415
 
-    origin: Origin | None = None
     result: GenerationResult | None = None
     with GenerationProgress(parameters.num_images) as progress:
         for event in until_interrupted(engine.stream(parameters, control, loras)):
             progress.show(event)
-            if isinstance(event, Started):
-                origin = event.origin
             if isinstance(event, Finished):
                 result = event.result
-    if result is None or origin is None:
+    if result is None:
         raise RuntimeError("the engine ended without a result")
     for warning in result.warnings:
         click.echo(f"depthwright: {warning}", err=True)
@@ -167,9 +164,9 @@ def _generated(
             click.echo(
                 f"depthwright: the image checker took picture {number} for unsafe: it is black.", err=True
             )
-    images, said = result.images, origin
+    images, origin = result.images, result.origin
     return result, lambda index, output_format: marker.encode(
-        images[index], output_format, receipt_for(said, index, images[index])
+        images[index], output_format, receipt_for(origin, index, images[index])
     )
 
 

@@ -150,6 +150,7 @@ def run(
             parameters=parameters,
             profile=components.profile.name,
             model_version=components.model_version,
+            origin=origin,
             acceleration=Acceleration(
                 level=parameters.acceleration,
                 techniques=origin.techniques,
