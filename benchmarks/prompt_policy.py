@@ -22,7 +22,13 @@ from depthwright.safety.policy import Policy, load_policy
 
 PROMPTS = Path(__file__).parent / "prompts.toml"
 PAGE = Path(__file__).parents[1] / "docs" / "prompt-policy.md"
-PARTS = {"tuned": "tuned", "second": "tuned, second", "third": "tuned, third", "held_out": "held out"}
+PARTS = {
+    "tuned": "tuned",
+    "second": "tuned, second",
+    "third": "tuned, third",
+    "held_out": "held out",
+    "stranger": "a stranger's",
+}
 HEAD = ("prompts", "category", "to refuse", "precision", "recall", "missed", "refused wrongly")
 ALL = "all"
 
@@ -52,9 +58,11 @@ No guard is in these figures.
 The set is `benchmarks/prompts.toml`: {total} prompts of ours, {harmless} of them harmless, many of these made to look
 bad to a program that searches for words, such as "a child's red toy cube on a nude beige wall". The held-out part was
 written before the rules and they were never tuned against it, but the same author wrote both and knew
-it: its figures flatter. The second and the third part were written later, against finished rules, to find their
+it: its figures flatter. The stranger's part was written by somebody who had not read the rules, in plain words and with
+no wish to get around them; nothing was tuned against it. The second and the third part were written later,
+against finished rules, to find their
 limits; the rules were mended for them afterwards. What the rules made of those at first sight is the honest measure of
-what they make of a stranger's prompts:
+what they make of somebody who looks for a way around them:
 
 {first_sight}
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 OUT = Path(__file__).parent / "out"
 EMBEDDED = Path(__file__).parents[1] / "src" / "depthwright" / "engine" / "embedded"
-MINUTES = {"autoencoder": 40.0, "depth": 20.0, "judge": 12.0}
+MINUTES = {"autoencoder": 100.0, "depth": 20.0, "judge": 12.0}
 STEPS = {"text": 800, "flow": 6000, "guide": 600}
 BINDING = 150
 BATCH = {"autoencoder": 8, "flow": 40, "guide": 40, "depth": 8, "judge": 16}

@@ -10,13 +10,17 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
+from depthwright.assembly import Assembly
+from depthwright.cli.app import run
 from depthwright.prediction import Code, Fault, Outcome, Status, Submission
 from depthwright.result import IMAGE, OFF_BY_REQUEST
 from depthwright.service.audit import Entry, exported
 from depthwright.service.database import Database, counted
+from depthwright.service.places import Places
 from depthwright.service.queue_sqlite import Queue
 from depthwright.service.store import Store
 from depthwright.service.tables import AUDIT
+from depthwright.settings import Settings
 
 WORDS = "words that nobody keeps"
 ENTRY = Entry("key", "p", "prompt", "harassment", "refused", WORDS)
@@ -204,3 +208,22 @@ def test_a_refusal_by_the_worker_is_told_as_one_by_the_api(database: Database) -
         [row] = exported(connection)
     assert (row.told["subject"], row.told["category"], row.told["decision"]) == ("image", IMAGE, "refused")
     assert json.dumps(row.told)
+
+
+def test_the_command_exports_the_log_and_ends_with_an_error_where_it_was_changed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    database = Database(Places(tmp_path).database)
+    database.migrate()
+    record(database, *[ENTRY] * 3)
+    assembly = Assembly(Settings(data_dir=tmp_path))
+    assert run(["audit", "--after", "1"], assembly) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(line["number"], line["category"]) for line in lines] == [(2, "harassment"), (3, "harassment")]
+    assert lines[0]["at"].endswith("Z")
+    with sqlite3.connect(database.path) as connection:
+        connection.execute("DROP TRIGGER audit_refuses_update")
+        connection.execute("UPDATE audit SET key_id = 'another' WHERE number = 3")
+    database.close()
+    assert run(["audit"], assembly) == 1
+    assert "row 3 does not follow from the one before it" in capsys.readouterr().err
