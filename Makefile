@@ -52,7 +52,7 @@ docs: $(DEV) ## Write docs/parameters.md and docs/settings.md from their tables
 
 clean: ## Remove the environment, caches and the demo's pictures
 	rm -rf .venv demo dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
-	find src tests training examples benchmarks -name __pycache__ -type d -exec rm -rf {} + 2>/dev/null || true
+	find src tests training examples benchmarks comfyui -name __pycache__ -type d -exec rm -rf {} + 2>/dev/null || true
 
 $(ENGINE): pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing the engine and the server into .venv (the first time this takes minutes)"

@@ -1,0 +1,1 @@
+"""The ComfyUI node pack, without ComfyUI and with it."""
