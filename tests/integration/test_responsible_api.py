@@ -11,6 +11,7 @@ import httpx
 import pytest
 from PIL import Image
 
+from depthwright.engine.profiles import PARTS
 from depthwright.prediction import Code
 from depthwright.provenance.pixels import pixel_hash
 from depthwright.provenance.reading import read
@@ -158,20 +159,9 @@ def test_a_server_does_not_start_with_a_model_of_people_that_nobody_looks_at(
 ) -> None:
     folder = tmp_path_factory.mktemp("people")
     profile = folder / "people.toml"
-    parts = (
-        "transformer",
-        "vae",
-        "text_encoder",
-        "text_encoder_2",
-        "tokenizer",
-        "tokenizer_2",
-        "scheduler",
-        "control_lora",
-        "depth_estimator",
-    )
     profile.write_text(
         'name = "people"\ntitle = "t"\ndescription = "d"\ndtype = "float32"\nmax_sequence_length = 4\n[sources]\n'
-        + "".join(f'{part} = {{ path = "{part}" }}\n' for part in parts)
+        + "".join(f'{part} = {{ path = "{part}" }}\n' for part in PARTS)
     )
     environment = {
         **server.environment,
