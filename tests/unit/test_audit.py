@@ -210,6 +210,25 @@ def test_a_refusal_by_the_worker_is_told_as_one_by_the_api(database: Database) -
     assert json.dumps(row.told)
 
 
+def test_a_prompt_that_the_engine_refuses_is_kept_no_more_than_one_that_the_api_did(
+    database: Database,
+) -> None:
+    store, queue = Store(database), Queue(database, "w")
+    queue.register("ready")
+    with database.writing() as connection:
+        store.insert(connection, submission("p"))
+    work = queue.claim()
+    assert work is not None
+    assert work.input["prompt"] == WORDS
+    assert queue.fail(work.claim, Fault(Code.MODERATED, "No.", "harassment"))
+    found = store.get("p")
+    assert found is not None
+    assert found.input["prompt"] == ""
+    with database.reading() as connection:
+        [row] = exported(connection)
+    assert (row.told["subject"], row.told["category"]) == ("prompt", "harassment")
+
+
 def test_the_command_exports_the_log_and_ends_with_an_error_where_it_was_changed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -210,3 +210,11 @@ def test_a_packet_is_read_as_utf_8_whatever_it_declares(encoding: str) -> None:
 def test_a_packet_that_is_too_long_is_refused_unread() -> None:
     with pytest.raises(ValueError, match="longer than 2000000 bytes"):
         read_packet(b" " * 2_000_001)
+
+
+def test_two_palettes_make_two_hashes_of_the_same_indices() -> None:
+    indices = Image.linear_gradient("L").convert("P")
+    other = indices.copy()
+    other.putpalette(bytes(range(255, -1, -1)) * 3)
+    assert indices.tobytes() == other.tobytes()
+    assert pixel_hash(indices) != pixel_hash(other)

@@ -208,6 +208,9 @@ class Queue:
         )
         if refusals:
             count(connection, "refusals", category, refusals)
+        if subject == "prompt":  # what is refused is not kept, whoever refused it
+            kept = {"input": {**row.input, "prompt": ""}, "digest": ""}
+            connection.execute(update(PREDICTIONS).where(P.id == claim.id).values(**kept))
 
     def _fence(self, claim: Claim) -> dict[str, Any]:
         return {"held": claim.id, "held_attempt": claim.attempt, "holder": self._worker}

@@ -3,12 +3,13 @@
 Everything is kept under its whole content, so what is found equals what would be computed: no request sees another's.
 """
 
-import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
 from PIL import Image
+
+from depthwright.provenance.pixels import pixel_hash
 
 _Value = TypeVar("_Value")
 _ORIENTATION = 0x0112
@@ -35,10 +36,6 @@ class Once(Generic[_Value]):
         self._held.clear()
 
 
-def digest(image: Image.Image) -> bytes:
+def digest(image: Image.Image) -> Hashable:
     """What tells a picture from every other: its pixels, and what decides how they are read."""
-    shape = (image.mode, image.size, image.getexif().get(_ORIENTATION), image.info.get("transparency"))
-    whole = hashlib.blake2b(repr(shape).encode())
-    whole.update(bytes(image.getpalette() or b""))
-    whole.update(image.tobytes())
-    return whole.digest()
+    return pixel_hash(image), image.getexif().get(_ORIENTATION), image.info.get("transparency")

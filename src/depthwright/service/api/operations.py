@@ -195,7 +195,7 @@ class Operations:
                 webhook_url=request.webhook_url,
                 base64_output=request.enable_base64_output,
                 idempotency_key=idempotency_key,
-                digest=digest,
+                digest=digest if idempotency_key or not refusal else "",
                 safety=safety,
                 refused=Fault(Code.MODERATED, refusal.message, refusal.category) if refusal else None,
                 prompt=request.prompt if refusal else "",
