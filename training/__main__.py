@@ -46,12 +46,21 @@ def main() -> None:
         "--rate", type=float, default=1.0, help="factor on the learning rates of `flow` and `guide`"
     )
     parser.add_argument(
+        "--control-share",
+        type=float,
+        default=0.5,
+        help="of a batch of `flow` or `guide`, under depth control",
+    )
+    parser.add_argument(
         "--compile", action="store_true", help="compile the transformer's blocks (needs a C++ compiler)"
     )
     parser.add_argument("--from-shipped", action="store_true", help="begin with the model that ships")
     parser.add_argument("--shards", type=int, default=120, help="shards of 128 scenes to render")
     parser.add_argument(
-        "--workers", type=int, default=1, help="processes of one thread that render, or train `flow` as one"
+        "--workers",
+        type=int,
+        default=1,
+        help="processes of one thread that render, or train `flow` or `guide` as one",
     )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
@@ -108,8 +117,9 @@ def flow(options: argparse.Namespace) -> None:
 def guide(options: argparse.Namespace) -> None:
     """Distil classifier-free guidance into the guidance that the model is told."""
     from training.guide import train
+    from training.parallel import launch
 
-    train(options.folder, _plan(options, "guide"))
+    launch(train, options.workers, options.folder, _plan(options, "guide"))
 
 
 def _batch(options: argparse.Namespace, phase: str) -> int:
@@ -125,6 +135,7 @@ def _plan(options: argparse.Namespace, phase: str) -> Plan:
         decay=options.decay or steps // 3,
         batch=_batch(options, phase),
         rate=options.rate,
+        control_share=options.control_share,
         binding=BINDING if phase == "flow" else 0,
         shipped=EMBEDDED if options.from_shipped else None,
         compiled=options.compile,

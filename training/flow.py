@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +22,6 @@ from training.sheet import draw_sheet
 from training.shipped import load as load_shipped
 
 WEIGHT_DECAY = 0.01
-CONTROL_SHARE = 0.7
 AVERAGED = 0.998
 
 
@@ -31,13 +29,15 @@ AVERAGED = 0.998
 class Plan:
     """How long, and how: the rate decays over the last `decay` of all `steps`, so a longer plan can go on from it.
 
-    The first `binding` steps ask for names alone. A checkpoint and a sheet are written every `save_every` seconds.
+    `control_share` of a batch is under control, the rest is the base alone. The first `binding` steps ask for names
+    alone. A checkpoint and a sheet are written every `save_every` seconds.
     """
 
     steps: int = 6000
     decay: int = 2000
     batch: int = 40
     rate: float = 1.0
+    control_share: float = 0.5
     binding: int = 0
     shipped: Path | None = None
     compiled: bool = False
@@ -71,41 +71,35 @@ def train(folder: Path, plan: Plan) -> None:
         folder / "flow.csv",
         ("seconds", "step", "loss_control", "loss_base", "loss_colour", "loss_naming", "loss_pointing"),
     )
-    asked_to_stop: list[int] = []
-    before = {
-        number: signal.signal(number, lambda number, _frame: asked_to_stop.append(number))
-        for number in (signal.SIGTERM, signal.SIGINT)
-    }
     saved = time.monotonic()
     started = saved - state.seconds
     bar = tqdm(total=plan.steps, initial=state.step, desc="flow", unit="step", disable=parallel.rank() > 0)
-    while state.step < plan.steps and not parallel.any_of(bool(asked_to_stop)):
-        # 2. One batch under control, one of the base alone.
-        losses = []
-        for share, scale in ((CONTROL_SHARE, draw_scale(common)), (1 - CONTROL_SHARE, 0.0)):
-            batch = data.draw(max(1, round(plan.batch * share)), rng)
-            if state.step < plan.binding:
-                loss = binding_loss(state.model, codec, batch, rng)
-            else:
-                loss = velocity_loss(state.model, codec, batch, weights, scale, rng)
-            (loss.total * share).backward()
-            losses.append(loss)
-        state.recent.append((losses[0], losses[1]))
-        # 3. A step; the running average is what ships.
-        descend(state, plan)
-        state.seconds = time.monotonic() - started
-        # 4. Tell, keep, show.
-        bar.update()
-        if parallel.rank() == 0 and time.monotonic() - saved > plan.save_every:
+    with parallel.stoppable() as stopped:
+        while state.step < plan.steps and not stopped():
+            # 2. One batch under control, one of the base alone.
+            losses = []
+            for share, scale in ((plan.control_share, draw_scale(common)), (1 - plan.control_share, 0.0)):
+                batch = data.draw(max(1, round(plan.batch * share)), rng)
+                if state.step < plan.binding:
+                    loss = binding_loss(state.model, codec, batch, rng)
+                else:
+                    loss = velocity_loss(state.model, codec, batch, weights, scale, rng)
+                (loss.total * share).backward()
+                losses.append(loss)
+            state.recent.append((losses[0], losses[1]))
+            # 3. A step; the running average is what ships.
+            descend(state, plan)
+            state.seconds = time.monotonic() - started
+            # 4. Tell, keep, show.
+            bar.update()
+            if parallel.rank() == 0 and time.monotonic() - saved > plan.save_every:
+                save(folder, state)
+                saved = time.monotonic()
+            if state.step % 50 == 0:
+                _tell(state, log, bar)
+                data.refresh()
+        if parallel.rank() == 0:
             save(folder, state)
-            saved = time.monotonic()
-        if state.step % 50 == 0:
-            _tell(state, log, bar)
-            data.refresh()
-    if parallel.rank() == 0:
-        save(folder, state)
-    for number, handler in before.items():
-        signal.signal(number, handler)
 
 
 def begin(folder: Path, plan: Plan, name: str = "flow", average_of: str | None = None) -> State:

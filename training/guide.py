@@ -14,24 +14,25 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from training import checkpoint
+from training import checkpoint, parallel
 from training.autoencoder import load_codec
-from training.flow import CONTROL_SHARE, Plan, begin, descend, draw_scale, save
+from training.flow import Plan, begin, descend, draw_scale, save
 from training.flow_data import Examples, FlowData
 from training.flow_loss import TOKEN_SIDE, channel_weights, pack, times, user_depth
 from training.linear_codec import LinearCodec
 from training.log import Log
 from training.model import EmbeddedModel
 
-# The range told to the model, and what a step of it weighs: 1 is the caption alone, 6 a weight of 1.75.
+# The range told to the model, and what one more of it weighs. At 1 the caption stands alone; at FLUX's 3.5 its weight
+# is 2 under control, where the depth map says much already, and 3 in the base, which has nothing but the caption.
 GUIDANCE = (1.0, 8.0)
-STRENGTH = 0.15
+STRENGTH_CONTROL, STRENGTH_BASE = 0.4, 0.8
 # How far a guided estimate is brought back to the spread of the unguided one (Lin and others, 2023): no burn-out.
-RESCALED = 0.6
+RESCALED = 0.7
 
 
 def train(folder: Path, plan: Plan) -> None:
-    """Distil for `plan.steps`, on from the last checkpoint of this phase if there is one."""
+    """Distil for `plan.steps`, on from the last checkpoint; SIGTERM and SIGINT keep what there is and end it."""
     # 1. Teacher and student begin as flow's running average.
     state = begin(folder, plan, "guide", average_of="flow")
     teacher = EmbeddedModel(folder / "embedded").to(plan.device).requires_grad_(False)
@@ -39,30 +40,36 @@ def train(folder: Path, plan: Plan) -> None:
     codec = load_codec(folder / "codec.safetensors").to(plan.device)
     data = FlowData(folder / "scenes", state.model.tokenise, plan.device)
     weights = channel_weights(codec)
-    rng = np.random.default_rng((6, state.step))
-    torch.manual_seed(6 + state.step)
+    # Scales are drawn alike by all processes that train together, batches and noise by each on its own.
+    common, rng = (np.random.default_rng((6, state.step, number)) for number in (99, parallel.rank()))
+    torch.manual_seed(6 + state.step + 10**6 * parallel.rank())
     log = Log(folder / "guide.csv", ("step", "loss_control", "loss_base"))
     told: list[tuple[Tensor, Tensor]] = []
     saved = time.monotonic()
-    for _ in tqdm(range(state.step, plan.steps), desc="guide", unit="step"):
-        # 2. One batch under control, one of the base alone, as in `flow`.
-        losses = []
-        for share, scale in ((CONTROL_SHARE, draw_scale(rng)), (1 - CONTROL_SHARE, 0.0)):
-            batch = data.draw(max(1, round(plan.batch * share)), rng)
-            loss = _loss(state.model, teacher, data.empty, codec, batch, weights, scale, rng)
-            (loss * share).backward()
-            losses.append(loss.detach())
-        told.append((losses[0], losses[1]))
-        # 3. A step; tell, keep.
-        descend(state, plan)
-        if state.step % 50 == 0:
-            control, base = np.mean([[float(one) for one in pair] for pair in told], axis=0)
-            told.clear()
-            log.row(step=state.step, loss_control=control, loss_base=base)
-        if time.monotonic() - saved > plan.save_every:
+    bar = tqdm(total=plan.steps, initial=state.step, desc="guide", unit="step", disable=parallel.rank() > 0)
+    with parallel.stoppable() as stopped:
+        while state.step < plan.steps and not stopped():
+            # 2. One batch under control, one of the base alone, as in `flow`.
+            losses = []
+            for share, scale in ((plan.control_share, draw_scale(common)), (1 - plan.control_share, 0.0)):
+                batch = data.draw(max(1, round(plan.batch * share)), rng)
+                loss = _loss(state.model, teacher, data.empty, codec, batch, weights, scale, rng)
+                (loss * share).backward()
+                losses.append(loss.detach())
+            told.append((losses[0], losses[1]))
+            # 3. A step; tell, keep.
+            descend(state, plan)
+            bar.update()
+            if state.step % 50 == 0:
+                control, base = np.mean([[float(one) for one in pair] for pair in told], axis=0)
+                told.clear()
+                if parallel.rank() == 0:
+                    log.row(step=state.step, loss_control=control, loss_base=base)
+            if parallel.rank() == 0 and time.monotonic() - saved > plan.save_every:
+                save(folder, state, "guide")
+                saved = time.monotonic()
+        if parallel.rank() == 0:
             save(folder, state, "guide")
-            saved = time.monotonic()
-    save(folder, state, "guide")
 
 
 def _loss(
@@ -89,18 +96,22 @@ def _loss(
         plain = torch.full_like(guidance, low)
         with_words = teacher.velocity(noisy, control, t, (batch.t5, batch.clip), plain, grid, scale)
         without = teacher.velocity(noisy, control, t, (silent[0], silent[1]), plain, grid, scale)
-        target = guided(noisy, with_words, without, t, guidance)
+        target = guided(noisy, with_words, without, t, caption_weight(guidance, scale))
     velocity = student.velocity(noisy, control, t, (batch.t5, batch.clip), guidance, grid, scale)
     error: Tensor = (velocity - target).square() * weights
     return error.mean()
 
 
-def guided(noisy: Tensor, with_words: Tensor, without: Tensor, t: Tensor, guidance: Tensor) -> Tensor:
-    """The velocity of classifier-free guidance at these scales, its picture's spread held near the plain one's."""
+def caption_weight(guidance: Tensor, scale: float) -> Tensor:
+    """What the caption's velocity weighs in the teacher, [B], for the guidance that the student is told."""
+    return 1 + (STRENGTH_CONTROL if scale > 0 else STRENGTH_BASE) * (guidance - 1)
+
+
+def guided(noisy: Tensor, with_words: Tensor, without: Tensor, t: Tensor, weight: Tensor) -> Tensor:
+    """The velocity of classifier-free guidance at these weights, its picture's spread held near the plain one's."""
     t = t[:, None, None].clamp_min(1e-3)
-    weight = 1 + STRENGTH * (guidance[:, None, None] - 1)
     estimate = noisy - t * with_words
-    pushed = noisy - t * torch.lerp(without, with_words, weight)
+    pushed = noisy - t * torch.lerp(without, with_words, weight[:, None, None])
     spread = estimate.std((1, 2), keepdim=True) / pushed.std((1, 2), keepdim=True).clamp_min(1e-6)
     pushed = torch.lerp(pushed, pushed * spread, RESCALED)
     return (noisy - pushed) / t

@@ -7,8 +7,10 @@ Without a process group everything here does nothing, so a phase reads the same 
 from __future__ import annotations
 
 import os
+import signal
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, distributed
@@ -53,6 +55,21 @@ def any_of(flag: bool) -> bool:
     told = torch.tensor(int(flag))
     distributed.all_reduce(told)
     return bool(told)
+
+
+@contextmanager
+def stoppable() -> Iterator[Callable[[], bool]]:
+    """Within it SIGTERM and SIGINT end nothing: the function it gives tells, alike in all processes, that they came."""
+    came: list[int] = []
+    before = {
+        number: signal.signal(number, lambda number, _frame: came.append(number))
+        for number in (signal.SIGTERM, signal.SIGINT)
+    }
+    try:
+        yield lambda: any_of(bool(came))
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def average_gradients(parameters: Sequence[Tensor]) -> None:

@@ -39,7 +39,8 @@ class Pointing(nn.Module):
             if self._listens:
                 self._seen[number] = (attention, told["hidden_states"], told["image_rotary_emb"])
 
-        return keep
+        # A compiled block drops the guards of its hooks, and would be deaf for ever if nobody listened at first.
+        return torch.compiler.disable(keep)
 
     def loss(self, words: Tensor, shares: Tensor, text_length: int) -> Tensor:
         """Mean cross-entropy of the attention among the words, over tokens that an object fills half.
