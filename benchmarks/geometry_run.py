@@ -24,7 +24,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from depthwright.engine.acceleration.blocks import EAGER, join_projections
 from depthwright.engine.acceleration.compilation import compiled_blocks
+from depthwright.engine.acceleration.float8 import to_float8
 from depthwright.engine.acceleration.forward import Conditions, FastWalk, PlainWalk
+from depthwright.engine.acceleration.narrow import NarrowBlocks
 from depthwright.engine.adapter import LiveAdapter, MergedAdapter
 from depthwright.engine.lora import ControlLora, LoraLayer
 from depthwright.engine.placing import place, place_large
@@ -65,12 +67,12 @@ def main() -> None:
         started = _now(device)
         transformer, adapter = _placed(options.technique, transformer, lora, device, dtype)
         adapter.set_scale(1.0)
-        walk = _walk(options.technique, transformer, conditions)
+        walk = _walk(options.technique, transformer, adapter, conditions)
         velocity = walk.velocity(latents, 0)
         first = _now(device) - started
         # 3. Steps, and changes of the scale.
         step = _median(device, [partial(walk.velocity, latents, at) for at in range(1, options.steps)])
-        change = _median(device, [partial(adapter.set_scale, to) for to in (0.7, 1.3, 0.9)])
+        change = _median(device, [partial(_change, adapter, walk, to) for to in (0.7, 1.3, 0.9)])
     # 4. Tell.
     torch.save(velocity.float().cpu(), options.velocity)
     sys.stdout.write(
@@ -159,15 +161,29 @@ def _placed(
     transformer = place(transformer, device)
     if technique == "diffusers, live LoRA":
         return transformer, LiveAdapter(transformer, lora, device, dtype)
-    if technique in ("fast walk", "compiled"):
+    if technique in ("fast walk", "compiled", "float8 blocks"):
         join_projections(transformer)
     return transformer, MergedAdapter(transformer, lora)
 
 
-def _walk(technique: str, transformer: Any, conditions: Conditions) -> PlainWalk | FastWalk:
+def _walk(
+    technique: str, transformer: Any, adapter: MergedAdapter | LiveAdapter, conditions: Conditions
+) -> PlainWalk | FastWalk:
     if technique.startswith("diffusers"):
         return PlainWalk(transformer, conditions)
-    return FastWalk(transformer, conditions, blocks=compiled_blocks() if technique == "compiled" else EAGER)
+    narrow = None
+    if technique == "float8 blocks" and isinstance(adapter, MergedAdapter):
+        narrow = NarrowBlocks(transformer, adapter, to_float8)
+    on_gpu = conditions.tokens.device.type == "cuda"
+    compiled = technique == "compiled" or (narrow is not None and on_gpu)
+    return FastWalk(transformer, conditions, blocks=compiled_blocks() if compiled else EAGER, narrow=narrow)
+
+
+def _change(adapter: MergedAdapter | LiveAdapter, walk: PlainWalk | FastWalk, scale: float) -> None:
+    """All that a change of the control scale costs once, before the next step."""
+    adapter.set_scale(scale)
+    if isinstance(walk, FastWalk):
+        walk.follow()
 
 
 def _median(device: torch.device, calls: list[Callable[[], object]]) -> float:

@@ -6,15 +6,18 @@ the noise. The base learns from both, the LoRA only what depth adds, so it stays
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from diffusers import FluxTransformer2DModel
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import AutoTokenizer, CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
 
+from depthwright.engine.hardware import multiplies_bfloat16
 from training.pointing import Pointing
 from training.scenes import COLOURS, SHAPES
 from training.words import CLIP_LENGTH, T5_LENGTH
@@ -216,9 +219,8 @@ class EmbeddedModel(nn.Module):
         grid: tuple[int, int],
         scale: float,
     ) -> Tensor:
-        """From token ids to velocity in float32, as training asks for it: in bfloat16 inside where there is a GPU."""
-        kind = noisy.device.type
-        with torch.autocast(kind, torch.bfloat16, enabled=kind == "cuda"):
+        """From token ids to velocity in float32, as training asks for it: in bfloat16 inside where that is faster."""
+        with _narrow(noisy.device):
             velocity: Tensor = self(noisy, control, t, self.encode(*words), guidance, grid, scale)
         return velocity.float()
 
@@ -242,6 +244,20 @@ class EmbeddedModel(nn.Module):
         self.text_encoder.save_pretrained(folder / "text_encoder")
         self.text_encoder_2.save_pretrained(folder / "text_encoder_2")
         save_file(lora, folder / "control_lora.safetensors", metadata={"format": "pt"})
+
+
+@contextmanager
+def _narrow(device: torch.device) -> Iterator[None]:
+    """Products in bfloat16 on devices that have units for it. On CPUs without the fused attention, whose way back is
+    slow in bfloat16: 0.68 seconds for 16 samples there and back with plain products, 0.78 with it, 0.98 in float32
+    (one core of an AMD EPYC with avx512_bf16).
+    """
+    with torch.autocast(device.type, torch.bfloat16, enabled=multiplies_bfloat16(device)):
+        if device.type == "cpu":
+            with sdpa_kernel(SDPBackend.MATH):
+                yield
+        else:
+            yield
 
 
 @torch.no_grad()

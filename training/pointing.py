@@ -62,7 +62,7 @@ class Pointing(nn.Module):
         text_length: int,
     ) -> Tensor:
         def heads(linear: nn.Module, norm: nn.Module, part: slice) -> Tensor:
-            split = norm(linear(states[:, part]).unflatten(-1, (attention.heads, -1)))[:, :, :HEADS]
+            split = norm(linear(states[:, part].float()).unflatten(-1, (attention.heads, -1)))[:, :, :HEADS]
             turned: Tensor = apply_rotary_emb(split, tuple(each[part] for each in rotary), sequence_dim=1)
             return turned
 

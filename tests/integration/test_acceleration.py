@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from depthwright.engine.acceleration import compilation
+from depthwright.engine.acceleration import compilation, levels
 from depthwright.engine.acceleration.levels import choose
 from depthwright.engine.components import Components
 from depthwright.engine.control import control_latents
@@ -134,11 +134,14 @@ def test_the_result_tells_the_level_that_ran_and_how_many_steps_were_forecast(en
         for level in ("none", "regular", "high")
     }
     assert (told["none"].level, told["none"].techniques, told["none"].steps_forecast) == ("none", (), 0)
-    assert told["regular"].techniques == ("fast walk", "step cache")
+    assert told["regular"].techniques[:2] == ("fast walk", "step cache")
     assert 0 < told["regular"].steps_forecast <= told["high"].steps_forecast < 28
 
 
-def test_without_a_threshold_no_step_is_forecast_and_the_chooser_says_so(tiny: Tiny) -> None:
+def test_without_a_threshold_no_step_is_forecast_and_the_chooser_says_so(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(levels, "multiplies_bfloat16", lambda _device: False)
     chosen = choose(tiny.profile(), CPU)
     assert chosen.levels["high"].names == ("fast walk",)
     assert any("high: no step is forecast" in reason for reason in chosen.reasons)

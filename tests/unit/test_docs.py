@@ -25,7 +25,7 @@ def test_the_architecture_names_every_module_and_none_that_is_not_there() -> Non
     folders = (PACKAGE, PACKAGE / "engine", PACKAGE / "engine" / "acceleration", PACKAGE / "service")
     modules = {path.name for folder in folders for path in folder.glob("*.py")}
     layout = ARCHITECTURE.split("## The data's way")[0]
-    named = set(re.findall(r"\b[a-z_]+\.py\b", layout)) - {"demo.py"}
+    named = set(re.findall(r"\b[a-z0-9_]+\.py\b", layout)) - {"demo.py"}
     assert named == modules - {"__init__.py", "__main__.py"}
 
 

@@ -56,6 +56,8 @@ class MergedAdapter(ControlAdapter):
 
     def __init__(self, transformer: Any, lora: ControlLora) -> None:
         self.scale = 0.0
+        # Grows with every change of the weights: whoever made something of them sees whether it still holds.
+        self.revision = 0
         self._transformer = transformer
         self._set: tuple[object, ...] | None = (0.0,)
         # The LoRA moves to the weights' device once: a change of scale never waits for the bus.
@@ -77,6 +79,7 @@ class MergedAdapter(ControlAdapter):
             return
         # A failure half-way must not pass for what was, nor for what was wanted.
         self._set, self.scale = None, float("nan")
+        self.revision += 1
         parts = self._parts(scale, loras)
         for name, kept in self._kept.items():
             _write(kept.module, _merged_weight(kept.weight, parts.get(name, [])))

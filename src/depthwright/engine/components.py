@@ -1,5 +1,6 @@
 """The loaded parts of one model, whichever profile they come from."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -7,7 +8,8 @@ import torch
 from torch import Tensor
 
 from depthwright.engine.acceleration.blocks import Blocks
-from depthwright.engine.acceleration.levels import Chosen
+from depthwright.engine.acceleration.levels import Chosen, Precision
+from depthwright.engine.acceleration.narrow import NarrowBlocks
 from depthwright.engine.acceleration.once import Once
 from depthwright.engine.adapter import ControlAdapter
 from depthwright.engine.depth import DepthEstimator
@@ -17,6 +19,7 @@ from depthwright.engine.safety import ImageChecker, TextClassifier
 from depthwright.engine.shelf import Shelf
 from depthwright.engine.together import Together
 from depthwright.engine.user_lora import UserLoras
+from depthwright.parameters import Level
 from depthwright.result import NO_CHECKER
 
 
@@ -51,6 +54,8 @@ class Components:
     depth_estimator: DepthEstimator
     chosen: Chosen
     compiled: Blocks | None
+    narrow: Mapping[Precision, NarrowBlocks]
+    narrow_vae: Any | None
     shelf: Shelf
     checker: ImageChecker | None = None
     checking: str = NO_CHECKER
@@ -65,6 +70,10 @@ class Components:
         """Let go of what could be computed again."""
         for kept in (self.prompts, self.depths, self.controls, self.loras):
             kept.clear()
+
+    def vae_of(self, level: Level) -> Any:
+        """The autoencoder that decodes at a level."""
+        return self.narrow_vae if self.chosen.levels[level].decoder else self.vae
 
     @property
     def vae_scale(self) -> int:

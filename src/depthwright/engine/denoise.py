@@ -92,4 +92,5 @@ def _walk(
         return PlainWalk(components.transformer, conditions), None
     cache = StepCache(techniques.step_cache, len(conditions.times)) if techniques.step_cache else None
     compiled = components.compiled if techniques.compiled else None
-    return FastWalk(components.transformer, conditions, cache, compiled or EAGER), cache
+    narrow = components.narrow[techniques.blocks] if techniques.blocks else None
+    return FastWalk(components.transformer, conditions, cache, compiled or EAGER, narrow), cache

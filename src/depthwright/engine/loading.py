@@ -18,6 +18,7 @@ from transformers import (
 from depthwright.engine.acceleration.blocks import join_projections
 from depthwright.engine.acceleration.compilation import compiled_blocks
 from depthwright.engine.acceleration.levels import choose
+from depthwright.engine.acceleration.narrow import narrow_blocks, narrow_decoder
 from depthwright.engine.adapter import ControlAdapter, LiveAdapter, MergedAdapter
 from depthwright.engine.components import Components
 from depthwright.engine.depth import DepthEstimator
@@ -70,11 +71,14 @@ def load_components(
         t5 = read_model(profile, "text_encoder_2", T5EncoderModel, dtype)
         text_encoder_2 = place_large(t5, profile.memory, where, dtype)
         text_encoder = place(read_model(profile, "text_encoder", CLIPTextModel, dtype), where)
-        vae = place(read_vae(profile, dtype), where)
+        # Convolutions read their channels together: the autoencoder is a fifth faster on a CPU when they lie so.
+        vae = place(read_vae(profile, dtype), where).to(memory_format=torch.channels_last)
         depth_estimator = load_depth_estimator(profile, where)
         # 3. How each level of acceleration works here.
         chosen = choose(profile, where, compile_)
         compiled = compiled_blocks() if chosen.compiles else None
+        narrow = narrow_blocks(chosen, transformer, adapter)
+        narrow_vae = narrow_decoder(chosen, vae)
         # 4. What may leave the device where memory is short; what visits it block by block leaves by itself.
         resting = [text_encoder, depth_estimator.model]
         if profile.memory != "group_offload":
@@ -96,6 +100,8 @@ def load_components(
         depth_estimator=depth_estimator,
         chosen=chosen,
         compiled=compiled,
+        narrow=narrow,
+        narrow_vae=narrow_vae,
         shelf=Shelf(resting, where),
         checker=checker,
         checking=checker.name if checker else OFF_BY_OPERATOR if profile.image_checker else NO_CHECKER,

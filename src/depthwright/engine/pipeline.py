@@ -36,7 +36,7 @@ from depthwright.events import (
     Started,
     StepFinished,
 )
-from depthwright.parameters import GenerationParameters
+from depthwright.parameters import GenerationParameters, Level
 from depthwright.result import IMAGE, OFF_BY_REQUEST, Acceleration, Fidelity, GenerationResult, Origin
 
 Events = Generator[Event, None, None]
@@ -122,7 +122,7 @@ def run(
             # 6. Decode, and bring to exactly the size that was asked for.
             yield StageStarted("decode")
             with work.on("decode"):
-                rendered = decode(components, last.latents, framed.render)
+                rendered = decode(components, last.latents, framed.render, parameters.acceleration)
                 pictures.append(_exact(rendered, canvas_depth, framed))
             yield work.finished("decode")
 
@@ -226,17 +226,17 @@ def _denoised(
             parameters.num_images,
             step.index,
             parameters.num_inference_steps,
-            preview=partial(_preview, components, step.estimate, framed, checker),
+            preview=partial(_preview, components, step.estimate, framed, parameters.acceleration, checker),
         )
     return step
 
 
 def _preview(
-    components: Components, estimate: Tensor, framed: Frame, checker: ImageChecker | None
+    components: Components, estimate: Tensor, framed: Frame, level: Level, checker: ImageChecker | None
 ) -> Image.Image | None:
     """The estimate at the render's own size, cut as the picture will be; None where the checker objects to it."""
     with memory_guard("a preview"), same_bytes(components.device):
-        shown = decode(components, estimate, framed.render).crop(framed.render_box)
+        shown = decode(components, estimate, framed.render, level).crop(framed.render_box)
         return None if checker is not None and checker.objects(shown) else shown
 
 

@@ -114,7 +114,8 @@ class Profile(_Table):
     `native` lists the picture sizes in pixels that a small model was trained on; empty means that it draws any
     multiple of its patch. `memory`: "resident" keeps all on the device and merges the LoRA; "fp8" and "int8" store the
     large weights in eight bits; "group_offload" keeps them in main memory and brings them block by block. `step_cache`
-    says how bold the acceleration levels may be, as calibrated for these weights. `gpus` draw each picture together.
+    says how bold the acceleration levels may be, as calibrated for these weights; `lower_precision` whether
+    they may work in fewer bits than `dtype` has, where the hardware is faster then. `gpus` draw each picture together.
     A profile that `depicts_people` does not load without an image checker, unless the operator says so.
     """
 
@@ -128,6 +129,7 @@ class Profile(_Table):
     native: tuple[tuple[PositiveInt, PositiveInt], ...] = ()
     depth_near: Literal["large", "small"] = "large"
     step_cache: Mapping[Level, StepCacheSettings] = {}
+    lower_precision: bool = True
     depicts_people: bool = True
     image_checker: ImageCheck | None = None
     prompt_guard: PromptGuard | None = None

@@ -16,7 +16,7 @@ Rotary = tuple[Tensor, Tensor]
 _FLOAT16_MOST = 65504
 _IMAGE = ("to_q", "to_k", "to_v")
 _WORDS = ("add_q_proj", "add_k_proj", "add_v_proj")
-_JOINED = "joined_projections"
+JOINED = "joined_projections"
 
 
 class Modulation(NamedTuple):
@@ -112,11 +112,22 @@ def join_projections(transformer: Any) -> None:
     """
     for block in (*transformer.transformer_blocks, *transformer.single_transformer_blocks):
         joined = {
-            names: _join([getattr(block.attn, name) for name in names])
+            names: Joined(*_join([getattr(block.attn, name) for name in names]))
             for names in (_IMAGE, _WORDS)
             if getattr(block.attn, names[0], None) is not None
         }
-        setattr(block.attn, _JOINED, joined)
+        setattr(block.attn, JOINED, joined)
+
+
+class Joined(NamedTuple):
+    """Several linears of one input as one."""
+
+    weight: Tensor
+    bias: Tensor
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """[..., in] -> [..., all their outputs, in order]."""
+        return linear(x, self.weight, self.bias)
 
 
 def _join(layers: list[Any]) -> tuple[Tensor, Tensor]:
@@ -131,12 +142,18 @@ def _join(layers: list[Any]) -> tuple[Tensor, Tensor]:
 
 
 def _projected(attention: Any, names: tuple[str, ...], x: Tensor) -> tuple[Tensor, ...]:
-    joined = getattr(attention, _JOINED, None)
+    joined = getattr(attention, JOINED, None)
     if joined is None:
         return tuple(getattr(attention, name)(x) for name in names)
-    weight, bias = joined[names]
-    together: Tensor = linear(x, weight, bias)
+    together: Tensor = joined[names](x)
     return together.chunk(3, dim=-1)
+
+
+def product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """`x @ weight.T + bias`, multiplied in the weight's type where that is not x's own."""
+    if x.dtype == weight.dtype:
+        return linear(x, weight, bias)
+    return linear(x.to(weight.dtype), weight, bias).to(x.dtype)
 
 
 def _attended(attention: Any, query: Tensor, key: Tensor, value: Tensor, rotary: Rotary) -> Tensor:

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.functional import silu
 
 from depthwright.engine.acceleration.blocks import EAGER, Blocks, Rotary, modulations
+from depthwright.engine.acceleration.narrow import NarrowBlocks
 from depthwright.engine.acceleration.step_cache import StepCache
 
 
@@ -64,7 +65,10 @@ class PlainWalk:
 
 
 class FastWalk:
-    """The same velocities, sooner. The control scale must be set before it is made, and before each step."""
+    """The same velocities, sooner. The control scale must be set before it is made, and before each step.
+
+    With `narrow` blocks instead of the transformer's own, nearly the same.
+    """
 
     def __init__(
         self,
@@ -72,9 +76,13 @@ class FastWalk:
         conditions: Conditions,
         cache: StepCache | None = None,
         blocks: Blocks = EAGER,
+        narrow: NarrowBlocks | None = None,
     ) -> None:
         self._transformer = transformer
         self._blocks = blocks
+        self._narrow = narrow
+        self._double_blocks = narrow.double if narrow else transformer.transformer_blocks
+        self._single_blocks = narrow.single if narrow else transformer.single_transformer_blocks
         self._conditions = conditions
         self._cache = cache
         self._words = transformer.context_embedder(conditions.tokens)
@@ -95,6 +103,7 @@ class FastWalk:
     def velocity(self, latents: Tensor, step: int) -> Tensor:
         """What the model says at a step, [1, N, C], of latents [1, N, C]."""
         transformer = self._transformer
+        self.follow()
         # 1. The first block, always.
         image = transformer.x_embedder(self._conditions.beside(latents))
         first, words = self._double_block(0, image, self._words, step)
@@ -111,18 +120,22 @@ class FastWalk:
         )
         return velocity
 
+    def follow(self) -> None:
+        """Take over what became of the transformer's weights: every step does, before anything else."""
+        if self._narrow:
+            self._narrow.follow()
+
     def _others(self, image: Tensor, words: Tensor, step: int) -> Tensor:
         for index in range(1, len(self._double)):
             image, words = self._double_block(index, image, words, step)
         both = torch.cat((words, image), dim=1)
-        for block, made in zip(self._transformer.single_transformer_blocks, self._single, strict=True):
+        for block, made in zip(self._single_blocks, self._single, strict=True):
             both = self._blocks.single(block, both, self._at(step, made), self._rotary)
         return both[:, words.shape[1] :]
 
     def _double_block(self, index: int, image: Tensor, words: Tensor, step: int) -> tuple[Tensor, Tensor]:
         of_image, of_words = (self._at(step, made) for made in self._double[index])
-        block = self._transformer.transformer_blocks[index]
-        return self._blocks.double(block, image, words, of_image, of_words, self._rotary)
+        return self._blocks.double(self._double_blocks[index], image, words, of_image, of_words, self._rotary)
 
     def _at(self, step: int, made: Tensor) -> Tensor:
         """A step's modulations, in memory of their own: a view's offset would have blocks compiled for every step."""

@@ -2,27 +2,39 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 
 from depthwright.engine.acceleration.compilation import missing_compiler
+from depthwright.engine.acceleration.float8 import missing_float8
+from depthwright.engine.hardware import multiplies_bfloat16
 from depthwright.engine.profiles import Profile, StepCacheSettings
 from depthwright.parameters import Compile, Level
+
+Precision = Literal["bfloat16", "float8"]
 
 
 @dataclass(frozen=True)
 class Techniques:
-    """What a level does: the fast walk or diffusers' own forward; forecasts of steps; blocks compiled."""
+    """What a level does: the fast walk or diffusers' own forward; forecasts of steps; blocks compiled; blocks and the
+    decoder in a lower precision than the model's.
+    """
 
     fast_walk: bool = False
     step_cache: StepCacheSettings | None = None
     compiled: bool = False
+    blocks: Precision | None = None
+    decoder: Literal["bfloat16"] | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
         """As answers tell them."""
         told = {"fast walk": self.fast_walk, "step cache": self.step_cache, "compiled": self.compiled}
-        return tuple(name for name, used in told.items() if used)
+        narrow = [f"{self.blocks} blocks"] * bool(self.blocks) + [f"{self.decoder} decoder"] * bool(
+            self.decoder
+        )
+        return (*(name for name, used in told.items() if used), *narrow)
 
 
 @dataclass(frozen=True)
@@ -37,6 +49,16 @@ class Chosen:
     def compiles(self) -> bool:
         """Whether any level uses compiled blocks."""
         return any(techniques.compiled for techniques in self.levels.values())
+
+    @property
+    def precisions(self) -> frozenset[Precision]:
+        """The lower precisions that levels' blocks multiply in."""
+        return frozenset(each.blocks for each in self.levels.values() if each.blocks)
+
+    @property
+    def narrows_decoder(self) -> bool:
+        """Whether any level decodes in a lower precision."""
+        return any(techniques.decoder for techniques in self.levels.values())
 
 
 def choose(profile: Profile, device: torch.device, compile_: Compile = "auto") -> Chosen:
@@ -69,9 +91,19 @@ def choose(profile: Profile, device: torch.device, compile_: Compile = "auto") -
         f"regular and high: {why}",
     ]
     # 3. How far each goes.
+    blocks, why = _blocks(profile, device, compiled=compiled)
+    reasons.append(f"high: {why}")
+    decoder, why = _decoder(profile, device)
+    reasons.append(f"regular and high: {why}")
     for level in ("regular", "high"):
         cache = profile.step_cache.get(level)
-        levels[level] = Techniques(fast_walk=True, step_cache=cache, compiled=compiled)
+        levels[level] = Techniques(
+            fast_walk=True,
+            step_cache=cache,
+            compiled=compiled,
+            blocks=blocks if level == "high" else None,
+            decoder=decoder,
+        )
         reasons.append(
             f"{level}: steps are forecast, {cache.longest_run} in a row at most, where the first block's share "
             f"changes by less than {cache.threshold:g}"
@@ -92,3 +124,35 @@ def _compiled(device: torch.device, compile_: Compile) -> tuple[bool, str]:
     if missing := missing_compiler(device):
         return False, f"blocks are not compiled, {missing}"
     return True, "each kind of block is compiled once, for all sizes and scales"
+
+
+def _blocks(profile: Profile, device: torch.device, *, compiled: bool) -> tuple[Precision | None, str]:
+    """What `high` multiplies in, where it is not the model's own precision, and why."""
+    stays = f"blocks multiply in {profile.dtype}"
+    if not profile.lower_precision:
+        return None, f"{stays}, as the profile says"
+    if profile.memory != "resident":
+        return None, f"{stays}, since weights are cast under way"
+    if profile.dtype == "float32" and device.type == "cpu":
+        if multiplies_bfloat16(device):
+            return "bfloat16", "blocks multiply in bfloat16, which this processor has units for"
+        return None, f"{stays}, as this processor has no units for bfloat16"
+    if profile.dtype == "bfloat16":
+        if missing := missing_float8(device):
+            return None, f"{stays}, as {missing}"
+        if not compiled:
+            return (
+                None,
+                f"{stays}, as scaling to float8 costs more than it gains where blocks are not compiled",
+            )
+        return "float8", "blocks multiply in float8, scaled row by row"
+    return None, f"{stays}: nothing lower is there for it"
+
+
+def _decoder(profile: Profile, device: torch.device) -> tuple[Literal["bfloat16"] | None, str]:
+    """What pictures are decoded in: it changes them far less than any step does."""
+    if profile.dtype != "float32" or device.type != "cpu" or not profile.lower_precision:
+        return None, f"pictures are decoded in {profile.dtype}"
+    if not multiplies_bfloat16(device):
+        return None, "pictures are decoded in float32, as this processor has no units for bfloat16"
+    return "bfloat16", "pictures are decoded in bfloat16, which this processor has units for"
