@@ -28,9 +28,10 @@ from depthwright.provenance.issuing import Issued, issue
 from depthwright.provenance.marking import Marker
 from depthwright.provenance.pixels import pixel_hash
 from depthwright.provenance.reading import Provenance, read
-from depthwright.provenance.receipt import Receipt, UsedAcceleration, UsedLora
+from depthwright.provenance.receipt import Receipt
 from depthwright.provenance.showing import lines
 from depthwright.provenance.xmp import TRAINED_ALGORITHMIC_MEDIA
+from tests.support.receipts import made_up
 
 FORMATS: tuple[OutputFormat, ...] = get_args(OutputFormat)
 PROMPT = 'a red cube, "œuvre" <木> & \x07'
@@ -55,30 +56,7 @@ def identity(issued: Issued) -> Identity:
 
 def receipt(image: Image.Image = PICTURE, prompt: str = PROMPT) -> Receipt:
     request = GenerationParameters.from_user(prompt=prompt, seed=7, num_images=2)
-    return Receipt(
-        request=request.model_dump(mode="json"),
-        image=1,
-        seed=8,
-        control_sha256=pixel_hash(image),
-        profile="embedded",
-        model_version="2-0123abcd",
-        acceleration=UsedAcceleration(level="regular", techniques=("step cache",)),
-        hardware="cpu x86_64",
-        loras=(UsedLora(name="ink", digest="ef" * 32, scale=0.8),),
-        pixels_sha256=pixel_hash(image),
-    )
-
-
-@pytest.fixture(scope="module")
-def ours(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("certificates")
-    own_certificate(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def marker(ours: Path) -> Marker:
-    return Marker(own_certificate(ours))
+    return made_up(request.model_dump(mode="json"), pixel_hash(image), control_sha256=pixel_hash(image))
 
 
 def states(provenance: Provenance) -> str:

@@ -15,6 +15,7 @@ from depthwright.parameters import SEED_MAX, GenerationParameters, Size
 from depthwright.provenance.pixels import pixel_hash
 from depthwright.provenance.receipt import Receipt, UsedAcceleration, UsedLora
 from depthwright.provenance.xmp import TRAINED_ALGORITHMIC_MEDIA, Packet, packet, read_packet
+from tests.support.receipts import made_up
 
 PIXELS = "ab" * 32
 words = st.text(max_size=50)
@@ -40,16 +41,7 @@ receipts = st.builds(
 
 def receipt(prompt: str = "a red cube", **changes: Any) -> Receipt:
     request = GenerationParameters.from_user(prompt=prompt, seed=7, num_images=2).model_dump(mode="json")
-    given = {
-        "request": request,
-        "seed": 7,
-        "profile": "embedded",
-        "model_version": "2-0123abcd",
-        "acceleration": UsedAcceleration(level="regular", techniques=("step cache",)),
-        "hardware": "cpu x86_64",
-        "pixels_sha256": PIXELS,
-    }
-    return Receipt(**(given | changes))
+    return made_up(request, PIXELS, **({"image": 0, "seed": 7, "loras": ()} | changes))
 
 
 @given(receipts)

@@ -17,35 +17,16 @@ from depthwright.provenance.encoding import OutputFormat, encode
 from depthwright.provenance.marking import Marker
 from depthwright.provenance.pixels import pixel_hash
 from depthwright.provenance.reading import read
-from depthwright.provenance.receipt import Receipt, UsedAcceleration, UsedLora
 from depthwright.provenance.showing import lines, rerun_line
+from tests.support.receipts import made_up
 
 FORMATS: tuple[OutputFormat, ...] = get_args(OutputFormat)
 every_format = pytest.mark.parametrize("output_format", FORMATS)
 PICTURE = Image.linear_gradient("L").resize((96, 64)).convert("RGB")
-RECEIPT = Receipt(
-    request={"prompt": "a red cube", "control_scale": 1.0, "seed": 7, "num_images": 2, "size": "96*64"},
-    image=1,
-    seed=8,
-    profile="embedded",
-    model_version="2-0123abcd",
-    acceleration=UsedAcceleration(level="regular", techniques=("step cache",)),
-    hardware="cpu x86_64",
-    loras=(UsedLora(name="ink", digest="ef" * 32, scale=0.8),),
-    pixels_sha256=pixel_hash(PICTURE),
+RECEIPT = made_up(
+    {"prompt": "a red cube", "control_scale": 1.0, "seed": 7, "num_images": 2, "size": "96*64"},
+    pixel_hash(PICTURE),
 )
-
-
-@pytest.fixture(scope="module")
-def ours(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("certificates")
-    own_certificate(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def marker(ours: Path) -> Marker:
-    return Marker(own_certificate(ours))
 
 
 def test_each_sentence_has_its_verdict(marker: Marker, ours: Path) -> None:
