@@ -41,7 +41,8 @@ receipts = st.builds(
 
 def receipt(prompt: str = "a red cube", **changes: Any) -> Receipt:
     request = GenerationParameters.from_user(prompt=prompt, seed=7, num_images=2).model_dump(mode="json")
-    return made_up(request, PIXELS, **({"image": 0, "seed": 7, "loras": ()} | changes))
+    alone: dict[str, Any] = {"image": 0, "seed": 7, "loras": ()}
+    return made_up(request, **({"pixels_sha256": PIXELS} | alone | changes))
 
 
 @given(receipts)
