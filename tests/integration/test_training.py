@@ -163,6 +163,10 @@ def test_guidance_of_one_is_the_caption_alone_and_more_goes_further_without_burn
     t = torch.tensor([0.9, 0.4])
     one, six = (guide.caption_weight(torch.full((2,), told), 1.0) for told in (1.0, 6.0))
     assert (six < guide.caption_weight(torch.full((2,), 6.0), 0.0)).all()
+    told = guide.draw_guidance(500, "cpu")
+    assert told.min() >= 1
+    assert 15 < told.max() <= 30, "all that a request may ask for"
+    assert guide.caption_weight(told, 1.0).max() == guide.caption_weight(torch.tensor([8.0]), 1.0)
     alone = guide.guided(noisy, with_words, without, t, one)
     assert torch.allclose(alone, with_words, atol=1e-5)
     pushed = guide.guided(noisy, with_words, without, t, six)
