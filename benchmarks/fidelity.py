@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +24,7 @@ from rich.table import Table
 
 from benchmarks.fidelity_docs import write_docs
 from benchmarks.foreign import MAPS, PLAIN, PROMPTS
+from benchmarks.machine import processor
 from benchmarks.measures import Examiner, Figures
 from depthwright import Engine
 from depthwright.engine.fidelity import measure
@@ -211,11 +210,8 @@ def _print(title: str, table: Rows) -> None:
 
 
 def hardware(threads: int) -> str:
-    """The processor by its own name, where the system tells it."""
-    told = Path("/proc/cpuinfo")
-    lines = told.read_text().splitlines() if told.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0] if names else platform.machine()}, {os.cpu_count()} cores, torch on {threads} threads"
+    """The processor, and how much of it torch uses."""
+    return f"{processor()}, torch on {threads} threads"
 
 
 def _options() -> argparse.Namespace:

@@ -18,6 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from benchmarks.machine import processor
 from benchmarks.service_docs import write_docs
 from benchmarks.service_peers import PEERS, install
 from benchmarks.service_run import Plan, run
@@ -41,7 +42,7 @@ def main() -> None:
     facts = {
         "command": " ".join(["python -m benchmarks.service", *sys.argv[1:]]),
         "seconds": round(time.monotonic() - started),
-        "hardware": _hardware(),
+        "hardware": processor(),
         "others_percent": round(
             100 * (_others() - before) / (time.monotonic() - started) / (os.cpu_count() or 1), 1
         ),
@@ -59,12 +60,6 @@ def _others() -> float:
     busy = sum(int(each) for each in Path("/proc/stat").read_text().split()[1:4]) / os.sysconf("SC_CLK_TCK")
     spent = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return busy - sum(each.ru_utime + each.ru_stime for each in spent)
-
-
-def _hardware() -> str:
-    told = Path("/proc/cpuinfo").read_text().splitlines()
-    names = [line.partition(":")[2].strip() for line in told if line.startswith("model name")]
-    return f"{names[0] if names else platform.machine()}, {os.cpu_count()} cores"
 
 
 def _options() -> argparse.Namespace:
