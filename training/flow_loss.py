@@ -21,6 +21,8 @@ from training.pointing import colour_words
 from training.scenes import MOST_THINGS
 
 TOKEN_SIDE = 32
+# All that a request may tell the model. `flow` has it ignored; where it was never told, it makes noise of pictures.
+GUIDANCE = (1.0, 30.0)
 NAMING_WEIGHT, POINTING_WEIGHT, COLOUR_WEIGHT = 0.3, 0.3, 1.0
 # Above this share of noise the picture no longer tells what colour an object has.
 WORDS_DECIDE = 0.93
@@ -79,7 +81,7 @@ def velocity_loss(
     noise = torch.randn_like(clean)
     t = times(len(clean), device)
     noisy = torch.lerp(clean, noise, t[:, None, None])
-    guidance = torch.empty(len(clean), device=device).uniform_(1, 8)
+    guidance = torch.empty(len(clean), device=device).uniform_(*GUIDANCE)
     grid = (batch.rgb.shape[2] // TOKEN_SIDE, batch.rgb.shape[3] // TOKEN_SIDE)
     model.pointing.listen(scale > 0)
     velocity = model.velocity(noisy, control, t, (batch.t5, batch.clip), guidance, grid, scale)

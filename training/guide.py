@@ -18,14 +18,14 @@ from training import checkpoint, parallel
 from training.autoencoder import load_codec
 from training.flow import Plan, begin, descend, draw_scale, save
 from training.flow_data import Examples, FlowData
-from training.flow_loss import TOKEN_SIDE, channel_weights, pack, times, user_depth
+from training.flow_loss import GUIDANCE, TOKEN_SIDE, channel_weights, pack, times, user_depth
 from training.linear_codec import LinearCodec
 from training.log import Log
 from training.model import EmbeddedModel
 
-# What requests may tell the model, and up to where more of it weighs more: beyond, pictures would burn out. One sample
-# in five is told more, so that the model knows that too.
-GUIDANCE, STRONGEST, BEYOND = (1.0, 30.0), 8.0, 0.2
+# Up to where more guidance weighs more: beyond, pictures would burn out. One sample in five is told more, so that the
+# model knows that too.
+STRONGEST, BEYOND = 8.0, 0.2
 # What one more of it weighs. At 1 the caption stands alone; at FLUX's 3.5 its weight is 2 under control, where the
 # depth map says much already, and 3 in the base, which has nothing but the caption.
 STRENGTH_CONTROL, STRENGTH_BASE = 0.4, 0.8
@@ -39,6 +39,8 @@ def train(folder: Path, plan: Plan) -> None:
     state = begin(folder, plan, "guide", average_of="flow")
     teacher = EmbeddedModel(folder / "embedded").to(plan.device).requires_grad_(False)
     teacher.load_state_dict(checkpoint.load(folder / "flow", plan.device)["average"])
+    for model in (teacher, state.model) if state.step == 0 else (teacher,):
+        make_deaf(model)
     codec = load_codec(folder / "codec.safetensors").to(plan.device)
     data = FlowData(folder / "scenes", state.model.tokenise, plan.device)
     weights = channel_weights(codec)
@@ -102,6 +104,26 @@ def _loss(
     velocity = student.velocity(noisy, control, t, (batch.t5, batch.clip), guidance, grid, scale)
     error: Tensor = (velocity - target).square() * weights
     return error.mean()
+
+
+@torch.no_grad()
+def make_deaf(model: EmbeddedModel) -> None:
+    """Have the guidance that is told change nothing, whatever it is.
+
+    A `flow` that was told of guidance up to 8 ignores it there, and makes noise of pictures beyond.
+    """
+    time_text = model.transformer.time_text_embed
+    device = model.text_encoder.device
+    told = time_text.time_proj(torch.linspace(1, STRONGEST, 200, device=device) * 1000)
+    usual = []
+    for scale in (0.0, 1.0):
+        model.scale.set(scale, device)
+        usual.append(time_text.guidance_embedder(told).mean(0))
+    last = time_text.guidance_embedder.linear_2
+    last.base.weight.zero_()
+    last.base.bias.copy_(usual[0])
+    last.lora_B.zero_()
+    last.lora_bias.copy_(usual[1] - usual[0])
 
 
 def draw_guidance(count: int, device: str) -> Tensor:

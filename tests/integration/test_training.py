@@ -324,3 +324,21 @@ def test_blocks_that_were_compiled_while_nobody_listened_point_all_the_same(run:
         model.pointing.listen(listens)
         model.velocity(tokens, tokens, torch.tensor([0.9]), (t5, clip), torch.tensor([3.5]), (4, 4), 1.0)
     assert model.pointing.loss(words, shares, t5.shape[1]).item() > 0
+
+
+def test_before_guidance_is_taught_it_changes_nothing_whatever_is_told(run: Path) -> None:
+    model = EmbeddedModel(run / "embedded")
+    model.load_state_dict(checkpoint.load(run / "flow")["average"])
+    for layer in ("linear_1", "linear_2"):
+        getattr(model.transformer.time_text_embed.guidance_embedder, layer).lora_B.data.normal_()
+    words, tokens = model.tokenise(["a red cube on sand"]), torch.randn(1, 16, 128)
+
+    def said(guidance: float, scale: float) -> torch.Tensor:
+        told = (torch.tensor([0.9]), words, torch.tensor([guidance]), (4, 4), scale)
+        with torch.no_grad():
+            return model.velocity(tokens, tokens, *told)
+
+    assert not torch.equal(said(30, 1.0), said(1, 1.0))
+    guide.make_deaf(model)
+    for scale in (0.0, 0.5, 1.0):
+        assert torch.equal(said(30, scale), said(1, scale))
