@@ -85,3 +85,14 @@ def test_the_depth_estimator_sees_what_the_default_control_image_shows(engine: E
     correlation = measure(to_array(Image.open(DEFAULT_CONTROL)), seen).residual_correlation
     assert correlation is not None
     assert correlation > 0.4
+
+
+def test_guidance_acts_and_beyond_what_pictures_bear_it_gives_what_they_bear_most(engine: Engine) -> None:
+    """A request may ask for 30; 8 is where more no longer weighs more."""
+    plain, most, beyond = (
+        np.asarray(draw(engine, guidance_scale=told, size="512*512"), dtype=float) for told in (1, 8, 30)
+    )
+    away, apart = (np.mean((one - most) ** 2) for one in (plain, beyond))
+    assert away > 30
+    assert apart < away
+    assert apart < 130, "25 dB beyond 8 is another guidance still, noise would be another picture"
