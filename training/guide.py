@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from training import checkpoint, parallel
@@ -119,7 +119,11 @@ def make_deaf(model: EmbeddedModel) -> None:
     for scale in (0.0, 1.0):
         model.scale.set(scale, device)
         usual.append(time_text.guidance_embedder(told).mean(0))
-    last = time_text.guidance_embedder.linear_2
+    # What `flow` made of the first layer hardly tells one guidance from another: a new one does.
+    first, last = time_text.guidance_embedder.linear_1, time_text.guidance_embedder.linear_2
+    nn.init.xavier_uniform_(first.base.weight)
+    first.base.bias.zero_()
+    first.lora_B.zero_()
     last.base.weight.zero_()
     last.base.bias.copy_(usual[0])
     last.lora_B.zero_()

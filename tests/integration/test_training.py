@@ -342,3 +342,9 @@ def test_before_guidance_is_taught_it_changes_nothing_whatever_is_told(run: Path
     guide.make_deaf(model)
     for scale in (0.0, 0.5, 1.0):
         assert torch.equal(said(30, scale), said(1, scale))
+    embedder, proj = (
+        getattr(model.transformer.time_text_embed, name) for name in ("guidance_embedder", "time_proj")
+    )
+    model.scale.set(0.0, tokens.device)
+    hidden = embedder.act(embedder.linear_1(proj(torch.tensor([1000.0, 3500.0]))))
+    assert float((hidden[0] - hidden[1]).abs().mean().detach()) > 0.05, "it can be taught"
