@@ -270,7 +270,7 @@ def test_denoising_that_runs_out_of_memory_begins_once_more_with_the_encoders_in
 def test_a_decoder_that_runs_out_of_memory_is_tried_once_more_in_tiles(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    vae, tiled = engine.components.vae, []
+    vae, tiled = engine.components.vae_of(asked().acceleration), []
     plain = vae.decode
 
     def short_of_memory(*latents: torch.Tensor, **options: object) -> object:
