@@ -64,9 +64,7 @@ def train(folder: Path, plan: Plan) -> None:
     codec = load_codec(folder / "codec.safetensors").to(plan.device)
     data = FlowData(folder / "scenes", state.model.tokenise, plan.device)
     weights = channel_weights(codec)
-    # Scales are drawn alike by all processes that train together, batches and noise by each on its own.
-    common, rng = (np.random.default_rng((2, state.step, number)) for number in (99, parallel.rank()))
-    torch.manual_seed(2 + state.step + 10**6 * parallel.rank())
+    common, rng = parallel.seeded(2, state.step)
     log = Log(
         folder / "flow.csv",
         ("seconds", "step", "loss_control", "loss_base", "loss_colour", "loss_naming", "loss_pointing"),

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from depthwright.parameters import GUIDANCE_MAX, GUIDANCE_MIN
 from training.flow_data import Examples
 from training.linear_codec import LinearCodec
 from training.model import EmbeddedModel
@@ -21,8 +22,6 @@ from training.pointing import colour_words
 from training.scenes import MOST_THINGS
 
 TOKEN_SIDE = 32
-# All that a request may tell the model. `flow` has it ignored; where it was never told, it makes noise of pictures.
-GUIDANCE = (1.0, 30.0)
 NAMING_WEIGHT, POINTING_WEIGHT, COLOUR_WEIGHT = 0.3, 0.3, 1.0
 # Above this share of noise the picture no longer tells what colour an object has.
 WORDS_DECIDE = 0.93
@@ -81,7 +80,8 @@ def velocity_loss(
     noise = torch.randn_like(clean)
     t = times(len(clean), device)
     noisy = torch.lerp(clean, noise, t[:, None, None])
-    guidance = torch.empty(len(clean), device=device).uniform_(*GUIDANCE)
+    # All that a request may tell: it is ignored so far, but what was never told would make noise of pictures.
+    guidance = torch.empty(len(clean), device=device).uniform_(GUIDANCE_MIN, GUIDANCE_MAX)
     grid = (batch.rgb.shape[2] // TOKEN_SIDE, batch.rgb.shape[3] // TOKEN_SIDE)
     model.pointing.listen(scale > 0)
     velocity = model.velocity(noisy, control, t, (batch.t5, batch.clip), guidance, grid, scale)

@@ -14,11 +14,12 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from depthwright.parameters import GUIDANCE_MAX, GUIDANCE_MIN
 from training import checkpoint, parallel
 from training.autoencoder import load_codec
 from training.flow import Plan, begin, descend, draw_scale, save
 from training.flow_data import Examples, FlowData
-from training.flow_loss import GUIDANCE, TOKEN_SIDE, channel_weights, pack, times, user_depth
+from training.flow_loss import TOKEN_SIDE, channel_weights, pack, times, user_depth
 from training.linear_codec import LinearCodec
 from training.log import Log
 from training.model import EmbeddedModel
@@ -39,14 +40,14 @@ def train(folder: Path, plan: Plan) -> None:
     state = begin(folder, plan, "guide", average_of="flow")
     teacher = EmbeddedModel(folder / "embedded").to(plan.device).requires_grad_(False)
     teacher.load_state_dict(checkpoint.load(folder / "flow", plan.device)["average"])
-    for model in (teacher, state.model) if state.step == 0 else (teacher,):
-        make_deaf(model)
+    make_deaf(teacher)
+    if state.step == 0:
+        make_deaf(state.model)
+        state.average.update({name: value.clone() for name, value in state.model.state_dict().items()})
     codec = load_codec(folder / "codec.safetensors").to(plan.device)
     data = FlowData(folder / "scenes", state.model.tokenise, plan.device)
     weights = channel_weights(codec)
-    # Scales are drawn alike by all processes that train together, batches and noise by each on its own.
-    common, rng = (np.random.default_rng((6, state.step, number)) for number in (99, parallel.rank()))
-    torch.manual_seed(6 + state.step + 10**6 * parallel.rank())
+    common, rng = parallel.seeded(6, state.step)
     log = Log(folder / "guide.csv", ("step", "loss_control", "loss_base"))
     told: list[tuple[Tensor, Tensor]] = []
     saved = time.monotonic()
@@ -88,7 +89,6 @@ def _loss(
 ) -> Tensor:
     """Error of the student's one pass against the teacher's two."""
     count, device = len(batch.rgb), str(batch.rgb.device)
-    low = GUIDANCE[0]
     guidance = draw_guidance(count, device)
     t = times(count, device)
     grid = (batch.rgb.shape[2] // TOKEN_SIDE, batch.rgb.shape[3] // TOKEN_SIDE)
@@ -97,7 +97,7 @@ def _loss(
         control = pack(codec.encode(user_depth(batch.depth, rng))) if scale > 0 else None
         noisy = torch.lerp(clean, torch.randn_like(clean), t[:, None, None])
         silent = [ids.expand(count, -1) for ids in empty]
-        plain = torch.full_like(guidance, low)
+        plain = torch.full_like(guidance, GUIDANCE_MIN)
         with_words = teacher.velocity(noisy, control, t, (batch.t5, batch.clip), plain, grid, scale)
         without = teacher.velocity(noisy, control, t, (silent[0], silent[1]), plain, grid, scale)
         target = guided(noisy, with_words, without, t, caption_weight(guidance, scale))
@@ -119,9 +119,11 @@ def make_deaf(model: EmbeddedModel) -> None:
     for scale in (0.0, 1.0):
         model.scale.set(scale, device)
         usual.append(time_text.guidance_embedder(told).mean(0))
-    # What `flow` made of the first layer hardly tells one guidance from another: a new one does.
+    # What `flow` made of the first layer hardly tells one guidance from another: a new one does, the same everywhere.
     first, last = time_text.guidance_embedder.linear_1, time_text.guidance_embedder.linear_2
-    nn.init.xavier_uniform_(first.base.weight)
+    drawn = torch.empty(first.base.weight.shape)
+    nn.init.xavier_uniform_(drawn, generator=torch.Generator().manual_seed(6))
+    first.base.weight.copy_(drawn)
     first.base.bias.zero_()
     first.lora_B.zero_()
     last.base.weight.zero_()
@@ -132,10 +134,11 @@ def make_deaf(model: EmbeddedModel) -> None:
 
 def draw_guidance(count: int, device: str) -> Tensor:
     """What the student is told, [count]."""
-    low, high = GUIDANCE
     usual, more = torch.empty(2, count, device=device)
     beyond = torch.rand(count, device=device) < BEYOND
-    return torch.where(beyond, more.uniform_(STRONGEST, high), usual.uniform_(low, STRONGEST))
+    return torch.where(
+        beyond, more.uniform_(STRONGEST, GUIDANCE_MAX), usual.uniform_(GUIDANCE_MIN, STRONGEST)
+    )
 
 
 def caption_weight(guidance: Tensor, scale: float) -> Tensor:

@@ -12,6 +12,7 @@ import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 from torch import Tensor, distributed
 from torch.multiprocessing.spawn import spawn
@@ -70,6 +71,13 @@ def stoppable() -> Iterator[Callable[[], bool]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def seeded(phase: int, step: int) -> tuple[np.random.Generator, np.random.Generator]:
+    """Chance that all processes share, for what they draw alike, and this one's own, which seeds torch's too."""
+    torch.manual_seed(phase + step + 10**6 * rank())
+    common, own = (np.random.default_rng((phase, step, number)) for number in (99, rank()))
+    return common, own
 
 
 def average_gradients(parameters: Sequence[Tensor]) -> None:

@@ -29,6 +29,7 @@ Compile = Literal["auto", "always", "never"]  # an installation's choice, not a 
 
 SEED_MAX = 9_999_999_999
 PROMPT_MAX = 10_000
+GUIDANCE_MIN, GUIDANCE_MAX = 1, 30
 _SIZE_FORM = re.compile(r"\s*([0-9]{1,5})\s*[*xX]\s*([0-9]{1,5})\s*")
 
 
@@ -165,8 +166,8 @@ class GenerationParameters(BaseModel):
     )
     guidance_scale: Annotated[float, BeforeValidator(number)] = Field(
         default=3.5,
-        ge=1,
-        le=30,
+        ge=GUIDANCE_MIN,
+        le=GUIDANCE_MAX,
         description="How closely the picture keeps to the prompt.",
         json_schema_extra={"flag": "--guidance"},
     )

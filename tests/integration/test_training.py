@@ -338,13 +338,44 @@ def test_before_guidance_is_taught_it_changes_nothing_whatever_is_told(run: Path
         with torch.no_grad():
             return model.velocity(tokens, tokens, *told)
 
-    assert not torch.equal(said(30, 1.0), said(1, 1.0))
-    guide.make_deaf(model)
-    for scale in (0.0, 0.5, 1.0):
-        assert torch.equal(said(30, scale), said(1, scale))
     embedder, proj = (
         getattr(model.transformer.time_text_embed, name) for name in ("guidance_embedder", "time_proj")
     )
+
+    def embedded(scale: float) -> torch.Tensor:
+        model.scale.set(scale, tokens.device)
+        with torch.no_grad():
+            made: torch.Tensor = embedder(proj(torch.linspace(1, 8, 200) * 1000)).mean(0)
+        return made
+
+    assert not torch.equal(said(30, 1.0), said(1, 1.0))
+    before = {scale: embedded(scale) for scale in (0.0, 1.0)}
+    guide.make_deaf(model)
+    for scale in (0.0, 0.5, 1.0):
+        assert torch.equal(said(30, scale), said(1, scale))
+    for scale, usual in before.items():
+        assert torch.allclose(embedded(scale), usual, atol=1e-5), "what it made of usual guidance stays"
     model.scale.set(0.0, tokens.device)
     hidden = embedder.act(embedder.linear_1(proj(torch.tensor([1000.0, 3500.0]))))
     assert float((hidden[0] - hidden[1]).abs().mean().detach()) > 0.05, "it can be taught"
+
+
+def test_in_bfloat16_words_are_found_by_nearly_the_same_loss(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """States come in bfloat16 there, and are asked for their words in float32."""
+    torch.manual_seed(0)
+    model = EmbeddedModel(run / "embedded")
+    t5, clip = model.tokenise(["a red cube on sand"])
+    words = colour_words(t5, torch.tensor([[list(COLOURS).index("red"), -1, -1, -1]]), model.colour_ids)
+    tokens, shares = torch.randn(1, 16, 128), torch.ones(1, 4, 16)
+    losses = []
+    for narrow in (False, True):
+        monkeypatch.setattr("training.model.multiplies_bfloat16", lambda _device, narrow=narrow: narrow)
+        model.pointing.listen(True)
+        model.velocity(tokens, tokens, torch.tensor([0.9]), (t5, clip), torch.tensor([3.5]), (4, 4), 1.0)
+        loss = model.pointing.loss(words, shares, t5.shape[1])
+        loss.backward()
+        losses.append(loss.item())
+    assert losses[1] == pytest.approx(losses[0], rel=0.03)
+    assert losses[1] != losses[0]

@@ -151,7 +151,9 @@ def _blocks(profile: Profile, device: torch.device, *, compiled: bool) -> tuple[
 
 def _decoder(profile: Profile, device: torch.device) -> tuple[Literal["bfloat16"] | None, str]:
     """What pictures are decoded in: it changes them far less than any step does."""
-    if profile.dtype != "float32" or device.type != "cpu" or not profile.lower_precision:
+    if not profile.lower_precision:
+        return None, f"pictures are decoded in {profile.dtype}, as the profile says"
+    if profile.dtype != "float32" or device.type != "cpu":
         return None, f"pictures are decoded in {profile.dtype}"
     if not multiplies_bfloat16(device):
         return None, "pictures are decoded in float32, as this processor has no units for bfloat16"

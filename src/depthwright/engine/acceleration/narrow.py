@@ -34,10 +34,12 @@ class NarrowBlocks:
 
     @torch.no_grad()
     def follow(self) -> None:
-        """Make every weight again if the transformer's have changed: before each step, between which they may."""
+        """Make every weight again if the transformer's have changed: before each step, between which they may.
+
+        Revisions only grow: one whose weights were made half-way is never taken for done.
+        """
         if self._revision == self._adapter.revision:
             return
-        self._revision = None
         for linear, source in self._made:
             weight, bias = source()
             narrow = self._narrow(weight)
