@@ -85,7 +85,7 @@ def main() -> None:
 def _drawn(engine: Engine, picture: Any, scale: float, settings: StepCacheSettings | None) -> Any:
     """A result at level high with this cache and no other loss, or at level none."""
     parts = engine.components
-    high = replace(parts.chosen.levels["high"], step_cache=settings, blocks=None, decoder=None)
+    high = replace(parts.chosen.levels["high"], step_cache=settings, blocks=None, decoding=None)
     chosen = replace(parts.chosen, levels={**parts.chosen.levels, "high": high})
     return Engine(replace(parts, chosen=chosen)).generate(
         prompt=picture.prompt,

@@ -52,6 +52,11 @@ def main() -> None:
         help="of a batch of `flow` or `guide`, under depth control",
     )
     parser.add_argument(
+        "--binding",
+        type=int,
+        help=f"first steps of `flow` that ask for names alone (default: {BINDING}, 0 with --from-shipped)",
+    )
+    parser.add_argument(
         "--compile", action="store_true", help="compile the transformer's blocks (needs a C++ compiler)"
     )
     parser.add_argument("--from-shipped", action="store_true", help="begin with the model that ships")
@@ -136,11 +141,18 @@ def _plan(options: argparse.Namespace, phase: str) -> Plan:
         batch=_batch(options, phase),
         rate=options.rate,
         control_share=options.control_share,
-        binding=BINDING if phase == "flow" else 0,
+        binding=_binding(options) if phase == "flow" else 0,
         shipped=EMBEDDED if options.from_shipped else None,
         compiled=options.compile,
         device=options.device,
     )
+
+
+def _binding(options: argparse.Namespace) -> int:
+    """What ships knows its names already."""
+    if options.binding is None:
+        return 0 if options.from_shipped else BINDING
+    return int(options.binding)
 
 
 def depth(options: argparse.Namespace) -> None:

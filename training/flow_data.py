@@ -57,10 +57,13 @@ class FlowData:
             if path.name not in self.seen:
                 self.seen.add(path.name)
                 loaded.setdefault(path.stem.split("-")[1], []).append(self._load(path))
-        for frame, shards in loaded.items():
-            held = [self.frames[frame]] if frame in self.frames else []
+        while loaded:
+            frame, shards = loaded.popitem()
+            if frame in self.frames:
+                shards.insert(0, self.frames.pop(frame))
+            # Joined name by name, the parts let go of at once: scenes never take twice their memory.
             self.frames[frame] = {
-                name: torch.cat([shard[name] for shard in [*held, *shards]]) for name in shards[0]
+                name: torch.cat([shard.pop(name) for shard in shards]) for name in list(shards[0])
             }
 
     def __len__(self) -> int:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
 
+from depthwright.engine.hardware import multiplies_bfloat16
 from training.dataset import Batch, Shards
 from training.log import Log
 from training.muon import Muon, split
@@ -68,7 +69,7 @@ class Judge(nn.Module):
         self.up = nn.ModuleList(_Block(a + b, a) for a, b in pairwise(WIDTHS))
         self.mask = nn.Conv2d(WIDTHS[0], 1, 1)
         self.heads = nn.ModuleDict(
-            {name: nn.Linear(2 * WIDTHS[-1], len(words)) for name, words in ANSWERS.items()}
+            {name: nn.Linear(4 * WIDTHS[-1], len(words)) for name, words in ANSWERS.items()}
         )
 
     def forward(self, pictures: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -78,12 +79,19 @@ class Judge(nn.Module):
             x = block(functional.avg_pool2d(x, 2) if index else x)
             levels.append(x)
         half = x.shape[2] // 2
-        # Walls and skies are above, floors below: each half is summed up on its own.
-        pooled = torch.cat((x[:, :, :half].mean((2, 3)), x[:, :, half:].mean((2, 3))), 1)
+        # Walls and skies are above, floors below: each half is summed up on its own. How far the light of the sun goes
+        # beyond that of the sky is told by how much a half varies.
+        halves = (x[:, :, :half], x[:, :, half:])
+        pooled = torch.cat([one for each in halves for one in (each.mean((2, 3)), _spread(each))], 1)
         for block, level in zip(reversed(self.up), reversed(levels[:-1]), strict=True):
             x = block(torch.cat((functional.interpolate(x, scale_factor=2), level), 1))
         mask = functional.interpolate(self.mask(x), scale_factor=2, mode="bilinear")[:, 0]
         return mask, {name: head(pooled) for name, head in self.heads.items()}
+
+
+def _spread(x: Tensor) -> Tensor:
+    """Standard deviations [B, C]; the small number keeps their gradient finite where nothing varies."""
+    return (x.var((2, 3)) + 1e-4).sqrt()
 
 
 def load(path: Path) -> Judge:
@@ -149,7 +157,9 @@ def _loss(judge: Judge, batch: Batch, rng: np.random.Generator) -> tuple[Tensor,
     pictures = torch.lerp(pictures, blurred, soft) + 0.03 * torch.randn_like(pictures)
     things = torch.from_numpy(batch.ids >= 0).to(device).float()[:, None]
     things = functional.interpolate(things, pictures.shape[2:], mode="area")[:, 0]
-    mask, scores = judge(pictures)
+    with torch.autocast(device.type, torch.bfloat16, enabled=multiplies_bfloat16(device)):
+        mask, scores = judge(pictures)
+    mask, scores = mask.float(), {name: score.float() for name, score in scores.items()}
     loss = functional.binary_cross_entropy_with_logits(mask, things)
     both, either = ((mask > 0) & (things > 0.5)).sum(), ((mask > 0) | (things > 0.5)).sum()
     figures = {"iou": float(both / either.clamp_min(1))}

@@ -136,7 +136,7 @@ def test_the_result_tells_the_level_that_ran_and_how_many_steps_were_forecast(en
     }
     assert (told["none"].level, told["none"].techniques, told["none"].steps_forecast) == ("none", (), 0)
     decoder = ("bfloat16 decoder",) if multiplies_bfloat16(CPU) else ()
-    assert told["regular"].techniques == ("fast walk", "step cache", *decoder)
+    assert told["regular"].techniques == ("fast walk", "step cache", "folded upsampling", *decoder)
     assert 0 < told["regular"].steps_forecast <= told["high"].steps_forecast < 28
 
 
@@ -145,10 +145,10 @@ def test_without_a_threshold_no_step_is_forecast_and_the_chooser_says_so(
 ) -> None:
     monkeypatch.setattr(levels, "multiplies_bfloat16", lambda _device: False)
     chosen = choose(tiny.profile(), CPU)
-    assert chosen.levels["high"].names == ("fast walk",)
+    assert chosen.levels["high"].names == ("fast walk", "folded upsampling")
     assert any("high: no step is forecast" in reason for reason in chosen.reasons)
     bold = tiny.profile(step_cache={"high": StepCacheSettings(threshold=0.5, longest_run=4)})
-    assert choose(bold, CPU).levels["high"].names == ("fast walk", "step cache")
+    assert choose(bold, CPU).levels["high"].names == ("fast walk", "step cache", "folded upsampling")
 
 
 def test_where_weights_come_and_go_with_the_whole_forward_every_level_is_the_reference(tiny: Tiny) -> None:

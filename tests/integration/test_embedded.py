@@ -69,6 +69,15 @@ def test_the_picture_follows_the_depth_map_under_control_and_not_without(engine:
     assert control.rmse < base.rmse
 
 
+def test_at_scale_0_the_depth_map_leaves_no_trace_not_even_of_enlarging(engine: Engine) -> None:
+    other = Image.radial_gradient("L").resize((512, 512))
+    first, second = (
+        engine.generate(prompt=PROMPTS["room"], size="512*512", seed=7, control_scale=0, control_image=image)
+        for image in (None, other)
+    )
+    assert first.images[0].tobytes() == second.images[0].tobytes()
+
+
 def test_a_colour_word_colours_what_the_depth_map_shows(engine: Engine) -> None:
     """The sphere on the left of the default control image."""
     for channel, colour in enumerate(("red", "green", "blue")):

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from depthwright.engine.acceleration import levels
-from depthwright.engine.acceleration.levels import Chosen, Precision, Techniques, choose
-from depthwright.engine.acceleration.narrow import NarrowBlocks, narrow_blocks, narrow_decoder
+from depthwright.engine.acceleration.decoder import fast_decoders
+from depthwright.engine.acceleration.levels import Chosen, Decoding, Precision, Techniques, choose
+from depthwright.engine.acceleration.narrow import NarrowBlocks, narrow_blocks
 from depthwright.engine.adapter import MergedAdapter
 from depthwright.engine.components import Components
 from depthwright.engine.engine import Engine
@@ -32,6 +33,7 @@ from tests.support.tiny import Tiny
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
+IN_BFLOAT16 = Decoding(precision="bfloat16")
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 # How far latents of the toy model may be from the reference after four steps, relative.
 NEAR: dict[Precision, float] = {"bfloat16": 0.02, "float8": 0.2}
@@ -39,13 +41,13 @@ NEAR: dict[Precision, float] = {"bfloat16": 0.02, "float8": 0.2}
 
 def narrowed(components: Components, precision: Precision) -> Components:
     """The same models, `high` in this precision and without forecasts, whatever the hardware."""
-    high = Techniques(fast_walk=True, blocks=precision, decoder="bfloat16")
+    high = Techniques(fast_walk=True, blocks=precision, decoding=IN_BFLOAT16)
     chosen = replace(components.chosen, levels={**components.chosen.levels, "high": high})
     return replace(
         components,
         chosen=chosen,
         narrow=narrow_blocks(chosen, components.transformer, components.adapter),
-        narrow_vae=narrow_decoder(chosen, components.vae),
+        decoders=fast_decoders(chosen, components.vae),
     )
 
 
@@ -119,7 +121,7 @@ def test_the_embedded_model_keeps_its_bound_in_bfloat16_and_the_decoder_alone_ke
         assert psnr(fast, reference) >= 34
     decoder = replace(
         narrow.components.chosen,
-        levels={**narrow.components.chosen.levels, "high": Techniques(decoder="bfloat16")},
+        levels={**narrow.components.chosen.levels, "high": Techniques(decoding=IN_BFLOAT16)},
     )
     [decoded] = drawn(Engine(replace(narrow.components, chosen=decoder)), acceleration="high")
     [reference] = drawn(engine, acceleration="none")
@@ -134,13 +136,13 @@ def test_a_processor_multiplies_in_bfloat16_where_it_has_units_for_it(
     chosen = choose(tiny.profile(), CPU)
     assert chosen.levels["high"].blocks == ("bfloat16" if units else None)
     assert chosen.levels["regular"].blocks is None
-    assert chosen.levels["regular"].decoder == ("bfloat16" if units else None)
+    assert chosen.levels["regular"].decoding == Decoding(folded=True, precision="bfloat16" if units else None)
     assert chosen.levels["none"] == Techniques()
     word = "has units for" if units else "no units for bfloat16"
     assert sum(word in reason for reason in chosen.reasons) == 2
     faithful = choose(tiny.profile(lower_precision=False), CPU)
     assert faithful.precisions == frozenset()
-    assert not faithful.narrows_decoder
+    assert faithful.decodings == {Decoding(folded=True)}
     assert any("as the profile says" in reason for reason in faithful.reasons)
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from depthwright.engine.acceleration.blocks import Blocks
-from depthwright.engine.acceleration.levels import Chosen, Precision
+from depthwright.engine.acceleration.levels import Chosen, Decoding, Precision
 from depthwright.engine.acceleration.narrow import NarrowBlocks
 from depthwright.engine.acceleration.once import Once
 from depthwright.engine.adapter import ControlAdapter
@@ -55,7 +55,7 @@ class Components:
     chosen: Chosen
     compiled: Blocks | None
     narrow: Mapping[Precision, NarrowBlocks]
-    narrow_vae: Any | None
+    decoders: Mapping[Decoding, Any]
     shelf: Shelf
     checker: ImageChecker | None = None
     checking: str = NO_CHECKER
@@ -73,7 +73,8 @@ class Components:
 
     def vae_of(self, level: Level) -> Any:
         """The autoencoder that decodes at a level."""
-        return self.narrow_vae if self.chosen.levels[level].decoder else self.vae
+        decoding = self.chosen.levels[level].decoding
+        return self.decoders[decoding] if decoding else self.vae
 
     @property
     def vae_scale(self) -> int:

@@ -24,6 +24,8 @@ EDGE_SPREAD = 0.01
 # Depth that the render's grid cannot hold: below the first it is let go (8 bits and noise); from the second on
 # the guide rules.
 LOST_LEAST, LOST_MOST = 0.01, 0.022
+# How many times the render's size the map is looked at to find edges, at most.
+LOOKED_AT = 2
 # Total weight of fetched colours at which they count for half: a thin thing has no inside, and stays Lanczos's.
 FAINT = 0.01
 
@@ -51,15 +53,20 @@ def enlarge(picture: Image.Image, depth: DepthMap, canvas: Size) -> Image.Image:
 def _share(depth: DepthMap, small: Floats, inside: Floats) -> Floats:
     """How far the guide rules each pixel of the canvas, 0..1."""
     (height, width), (few_rows, few_columns) = depth.shape, small.shape
-    # Averaging over a few pixels leaves edges, which lose depth side by side, and takes away noise.
-    lost = np.abs(ndimage.uniform_filter(depth - _resized(small, Size(width, height), _BICUBIC), 3))
-    window = max(1, round(width / few_columns * (SOFT + 0.5)))
+    # Edges are looked for at twice the render's size, whatever the canvas: they are as wide as the render made them.
+    seen = Size(min(width, LOOKED_AT * few_columns), min(height, LOOKED_AT * few_rows))
+    # Averaging over three pixels of the canvas leaves edges, which lose depth side by side, and takes away noise.
+    grain = max(1, round(3 * seen.width / width))
+    lost = _resized(depth, seen, _BOX) - _resized(small, seen, _BICUBIC)
+    lost = np.abs(ndimage.uniform_filter(lost, grain))
+    window = max(1, round(seen.width / few_columns * (SOFT + 0.5)))
     around = ndimage.uniform_filter(ndimage.maximum_filter(lost, window), window)
-    share: Floats = np.clip((around - LOST_LEAST) / (LOST_MOST - LOST_LEAST), 0, 1)
+    share = np.clip((around - LOST_LEAST) / (LOST_MOST - LOST_LEAST), 0, 1)
     # Where nothing within reach is inside a surface, as in a map full of texture, there is nothing to fetch.
     useful = ndimage.maximum_filter(inside, 2 * REACH + 1) > FAINT
-    share *= useful[np.arange(height)[:, None] * few_rows // height, np.arange(width) * few_columns // width]
-    return share
+    rows, columns = np.arange(seen.height)[:, None], np.arange(seen.width)
+    share *= useful[rows * few_rows // seen.height, columns * few_columns // seen.width]
+    return _resized(share, Size(width, height), Image.Resampling.BILINEAR)
 
 
 def _inside(depth: DepthMap, small: Floats) -> Floats:
@@ -81,26 +88,28 @@ def _fetched(
 ) -> tuple[Floats, Floats]:
     """Colours [N, 3] for N pixels of the canvas, and how much weight [N] each is made of."""
     (height, width), wanted = small.shape, depth[rows, columns]
-    palette = np.asarray(picture, dtype=np.float32).reshape(-1, 3)
+    channels = np.asarray(picture, dtype=np.float32).reshape(-1, 3).T.copy()
+    depths, insides = small.ravel(), inside.ravel()
     y, x = (
         ((places + 0.5) * (few / many) - 0.5).astype(np.float32)
         for places, few, many in zip((rows, columns), small.shape, depth.shape, strict=True)
     )
-    top, left = np.floor(y).astype(np.int32), np.floor(x).astype(np.int32)
+    top, left = np.floor(y).astype(np.intp), np.floor(x).astype(np.intp)
     y, x = y - top, x - left
     total = np.zeros(len(rows), dtype=np.float32)
-    colours = np.zeros((len(rows), 3), dtype=np.float32)
+    colours = np.zeros((3, len(rows)), dtype=np.float32)
     for down in range(1 - REACH, REACH + 1):
         line = np.clip(top + down, 0, height - 1) * width
         for across in range(1 - REACH, REACH + 1):
             place = line + np.clip(left + across, 0, width - 1)
             distance = ((down - y) ** 2 + (across - x) ** 2) / np.float32(2 * SPREAD**2)
-            differing = (small.ravel()[place] - wanted) ** 2 / np.float32(2 * SAME_DEPTH**2)
-            weight = np.exp(-distance - differing) * inside.ravel()[place]
+            differing = (depths[place] - wanted) ** 2 / np.float32(2 * SAME_DEPTH**2)
+            weight = np.exp(-distance - differing) * insides[place]
             total += weight
-            colours += weight[:, None] * palette[place]
-    colours /= np.maximum(total, np.float32(1e-12))[:, None]
-    return colours, total
+            for index, channel in enumerate(channels):
+                colours[index] += weight * channel[place]
+    colours /= np.maximum(total, np.float32(1e-12))
+    return colours.T, total
 
 
 def _resized(plane: Floats, size: Size, filter_: Image.Resampling) -> Floats:

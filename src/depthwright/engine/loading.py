@@ -17,8 +17,9 @@ from transformers import (
 
 from depthwright.engine.acceleration.blocks import join_projections
 from depthwright.engine.acceleration.compilation import compiled_blocks
+from depthwright.engine.acceleration.decoder import fast_decoders
 from depthwright.engine.acceleration.levels import choose
-from depthwright.engine.acceleration.narrow import narrow_blocks, narrow_decoder
+from depthwright.engine.acceleration.narrow import narrow_blocks
 from depthwright.engine.adapter import ControlAdapter, LiveAdapter, MergedAdapter
 from depthwright.engine.components import Components
 from depthwright.engine.depth import DepthEstimator
@@ -78,7 +79,7 @@ def load_components(
         chosen = choose(profile, where, compile_)
         compiled = compiled_blocks() if chosen.compiles else None
         narrow = narrow_blocks(chosen, transformer, adapter)
-        narrow_vae = narrow_decoder(chosen, vae)
+        decoders = fast_decoders(chosen, vae)
         # 4. What may leave the device where memory is short; what visits it block by block leaves by itself.
         resting = [text_encoder, depth_estimator.model]
         if profile.memory != "group_offload":
@@ -101,7 +102,7 @@ def load_components(
         chosen=chosen,
         compiled=compiled,
         narrow=narrow,
-        narrow_vae=narrow_vae,
+        decoders=decoders,
         shelf=Shelf(resting, where),
         checker=checker,
         checking=checker.name if checker else OFF_BY_OPERATOR if profile.image_checker else NO_CHECKER,

@@ -123,7 +123,7 @@ def run(
             yield StageStarted("decode")
             with work.on("decode"):
                 rendered = decode(components, last.latents, framed.render, parameters.acceleration)
-                pictures.append(_exact(rendered, canvas_depth, framed))
+                pictures.append(_exact(rendered, canvas_depth if follows else None, framed))
             yield work.finished("decode")
 
             # 7. What must not be seen is black from here on.
@@ -240,7 +240,12 @@ def _preview(
         return None if checker is not None and checker.objects(shown) else shown
 
 
-def _exact(rendered: Image.Image, canvas_depth: DepthMap, framed: Frame) -> Image.Image:
+def _exact(rendered: Image.Image, guide: DepthMap | None, framed: Frame) -> Image.Image:
+    """The picture at the size asked for; without a map that it follows, enlarged as pictures are."""
     if framed.canvas != framed.render:
-        rendered = enlarge(rendered, canvas_depth, framed.canvas)
+        rendered = (
+            rendered.resize(framed.canvas, Image.Resampling.LANCZOS)
+            if guide is None
+            else enlarge(rendered, guide, framed.canvas)
+        )
     return rendered.crop(framed.box)

@@ -16,25 +16,38 @@ Precision = Literal["bfloat16", "float8"]
 
 
 @dataclass(frozen=True)
+class Decoding:
+    """How pictures are decoded, where not as the model does: upsampling folded into convolutions, a lower precision."""
+
+    folded: bool = False
+    precision: Literal["bfloat16"] | None = None
+
+
+@dataclass(frozen=True)
 class Techniques:
-    """What a level does: the fast walk or diffusers' own forward; forecasts of steps; blocks compiled; blocks and the
-    decoder in a lower precision than the model's.
+    """What a level does: the fast walk or diffusers' own forward; forecasts of steps; blocks compiled, or in a lower
+    precision than the model's; another decoder than the model's.
     """
 
     fast_walk: bool = False
     step_cache: StepCacheSettings | None = None
     compiled: bool = False
     blocks: Precision | None = None
-    decoder: Literal["bfloat16"] | None = None
+    decoding: Decoding | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
         """As answers tell them."""
-        told = {"fast walk": self.fast_walk, "step cache": self.step_cache, "compiled": self.compiled}
-        narrow = [f"{self.blocks} blocks"] * bool(self.blocks) + [f"{self.decoder} decoder"] * bool(
-            self.decoder
-        )
-        return (*(name for name, used in told.items() if used), *narrow)
+        decoding = self.decoding or Decoding()
+        told = {
+            "fast walk": self.fast_walk,
+            "step cache": self.step_cache,
+            "compiled": self.compiled,
+            f"{self.blocks} blocks": self.blocks,
+            "folded upsampling": decoding.folded,
+            f"{decoding.precision} decoder": decoding.precision,
+        }
+        return tuple(name for name, used in told.items() if used)
 
 
 @dataclass(frozen=True)
@@ -56,9 +69,9 @@ class Chosen:
         return frozenset(each.blocks for each in self.levels.values() if each.blocks)
 
     @property
-    def narrows_decoder(self) -> bool:
-        """Whether any level decodes in a lower precision."""
-        return any(techniques.decoder for techniques in self.levels.values())
+    def decodings(self) -> frozenset[Decoding]:
+        """The ways in which levels decode, but the model's own."""
+        return frozenset(each.decoding for each in self.levels.values() if each.decoding)
 
 
 def choose(profile: Profile, device: torch.device, compile_: Compile = "auto") -> Chosen:
@@ -93,8 +106,8 @@ def choose(profile: Profile, device: torch.device, compile_: Compile = "auto") -
     # 3. How far each goes.
     blocks, why = _blocks(profile, device, compiled=compiled)
     reasons.append(f"high: {why}")
-    decoder, why = _decoder(profile, device)
-    reasons.append(f"regular and high: {why}")
+    decoding, whys = _decoding(profile, device)
+    reasons += [f"regular and high: {why}" for why in whys]
     for level in ("regular", "high"):
         cache = profile.step_cache.get(level)
         levels[level] = Techniques(
@@ -102,7 +115,7 @@ def choose(profile: Profile, device: torch.device, compile_: Compile = "auto") -
             step_cache=cache,
             compiled=compiled,
             blocks=blocks if level == "high" else None,
-            decoder=decoder,
+            decoding=decoding,
         )
         reasons.append(
             f"{level}: steps are forecast, {cache.longest_run} in a row at most, where the first block's share "
@@ -149,8 +162,21 @@ def _blocks(profile: Profile, device: torch.device, *, compiled: bool) -> tuple[
     return None, f"{stays}: nothing lower is there for it"
 
 
-def _decoder(profile: Profile, device: torch.device) -> tuple[Literal["bfloat16"] | None, str]:
-    """What pictures are decoded in: it changes them far less than any step does."""
+def _decoding(profile: Profile, device: torch.device) -> tuple[Decoding | None, list[str]]:
+    """How pictures are decoded: either technique changes them far less than any step does."""
+    precision, why = _decoder_precision(profile, device)
+    if device.type != "cpu":
+        return None, [
+            why,
+            "upsampling and the convolution after it stay two, as one was measured on CPUs only",
+        ]
+    return Decoding(folded=True, precision=precision), [
+        why,
+        "upsampling and the convolution after it are one",
+    ]
+
+
+def _decoder_precision(profile: Profile, device: torch.device) -> tuple[Literal["bfloat16"] | None, str]:
     if not profile.lower_precision:
         return None, f"pictures are decoded in {profile.dtype}, as the profile says"
     if profile.dtype != "float32" or device.type != "cpu":

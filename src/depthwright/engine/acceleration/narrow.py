@@ -98,12 +98,6 @@ def narrow_blocks(chosen: Chosen, transformer: Any, adapter: ControlAdapter) -> 
     return {each: NarrowBlocks(transformer, adapter, _NARROW[each]) for each in chosen.precisions}
 
 
-def narrow_decoder(chosen: Chosen, vae: Any) -> Any | None:
-    """The autoencoder in bfloat16, where a level decodes with it."""
-    # The module's own `to`: diffusers' warns of a list of parts to keep in float32, which is empty here.
-    return nn.Module.to(copy.deepcopy(vae), torch.bfloat16) if chosen.narrows_decoder else None
-
-
 def _to_bfloat16(weight: Tensor) -> Tensor:
     return weight.to(torch.bfloat16)
 
