@@ -25,7 +25,7 @@ from rich.table import Table
 from benchmarks.fidelity_docs import write_docs
 from benchmarks.foreign import MAPS, PLAIN, PROMPTS
 from benchmarks.machine import processor
-from benchmarks.measures import Examiner, Figures
+from benchmarks.measures import Examiner, Figures, kernel_distance
 from depthwright import Engine
 from depthwright.engine.fidelity import measure
 from training.captions import caption
@@ -36,22 +36,25 @@ JUDGE = Path(__file__).parent / "judge.safetensors"
 SCALES = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
 GUIDANCES = (1.0, 3.5, 6.0)
 FEW_STEPS = (4, 8)
-FIRST_SEED = 7_000_000
+FIRST_SEED, OTHER_SEED = 7_000_000, 7_500_000
+# Renders of other scenes, which pictures as a whole should be like.
+OTHERS = 128
 SIDE = 512
 WORDS = ("floor", "wall", "relief", "light", "style")
-COLUMNS = ("rmse", "correlation", "shuffled", "iou", "colour", *WORDS, "matches", "clipped")
+COLUMNS = ("rmse", "correlation", "shuffled", "iou", "kid", "colour", *WORDS, "matches", "clipped")
 
 Rows = dict[str, dict[str, float]]
 
 
 @dataclass
 class Session:
-    """The engine, the held-out scenes with their renders, and the seconds that pictures took."""
+    """The engine, the held-out scenes with their renders, features of other renders, and the seconds pictures took."""
 
     engine: Engine
     scenes: list[Scene]
     renders: list[Render]
     examiner: Examiner
+    others: np.ndarray
     seconds: list[float] = field(default_factory=list)
 
     def draw(self, prompt: str, depth: np.ndarray, seed: int, **parameters: float) -> np.ndarray:
@@ -77,8 +80,9 @@ class Session:
         ]
 
     def examine_all(self, pictures: list[np.ndarray]) -> dict[str, float]:
-        """Every picture is measured in the same way."""
-        return summary(
+        """Every picture is measured in the same way, and all of them beside renders of other scenes."""
+        features = np.stack([self.examiner.features(picture) for picture in pictures])
+        return {"kid": round(kernel_distance(self.others, features), 3)} | summary(
             [
                 self.examiner.examine(
                     scene, truth, picture, self.renders[(index + 1) % len(self.renders)].depth
@@ -169,7 +173,13 @@ def _session(options: argparse.Namespace) -> Session:
     examiner = Examiner(
         JUDGE, lambda picture: np.asarray(engine.depth(Image.fromarray(picture)), np.float32) / 255
     )
-    return Session(engine, scenes, [render(scene, SIDE, SIDE) for scene in scenes], examiner)
+    renders = [render(scene, SIDE, SIDE) for scene in scenes]
+    rng = np.random.default_rng(OTHER_SEED)
+    others = [random_scene(rng, seed=OTHER_SEED + index) for index in range(OTHERS)]
+    features = [
+        examiner.features(render(scene, SIDE, SIDE).rgb) for scene in track(others, description="others")
+    ]
+    return Session(engine, scenes, renders, examiner, np.stack(features))
 
 
 def _foreign(session: Session, steps: int) -> tuple[Rows, list[tuple[str, np.ndarray, np.ndarray]]]:

@@ -18,7 +18,13 @@ import matplotlib.pyplot as plt
 DOCS = Path(__file__).parents[1] / "docs"
 TILE = 192
 SHOWN = ("scale 0", "scale 0.5", "scale 1", "scale 2")
-FIGURES = {"rmse": "RMSE", "correlation": "correlation", "shuffled": "shuffled", "iou": "mask IoU"}
+FIGURES = {
+    "rmse": "RMSE",
+    "correlation": "correlation",
+    "shuffled": "shuffled",
+    "iou": "mask IoU",
+    "kid": "KID",
+}
 SHARES = ("colour", "floor", "wall", "relief", "light", "style", "matches", "clipped")
 
 Rows = dict[str, dict[str, float]]
@@ -45,6 +51,7 @@ instruments say of the true renders, and of the renders after the autoencoder al
 | correlation | of the two depths after each row's mean is removed, so that the ground's own gradient scores nothing |
 | shuffled | the same against another scene's depth: it has to be near zero |
 | mask IoU | objects found by a network trained on renders, against the scene's true objects |
+| KID | kernel distance (Binkowski and others) to 128 other renders by that network's features; lower is better |
 | colour | objects over 1% of the area whose mean colour is nearest to that colour's own render in its light, style |
 | floor, wall, relief, light, style | named by the same network, against the scene |
 | matches | floor, light and style right, and every object's colour found among the objects, wherever they stand |

@@ -77,10 +77,34 @@ class Examiner:
         )
 
     @torch.inference_mode()
+    def features(self, picture: Array) -> Array:
+        """What the judge makes of a picture as a whole, [F]."""
+        return np.asarray(self.judge.features(prepare(picture[None]))[0].numpy(), dtype=np.float64)
+
+    @torch.inference_mode()
     def _judge(self, picture: Array) -> tuple[Array, dict[str, Array]]:
         mask, scores = self.judge(prepare(picture[None]))
         full = torch.nn.functional.interpolate(mask[None], picture.shape[:2], mode="bilinear")[0, 0]
         return full.numpy() > 0, {name: value[0].numpy() for name, value in scores.items()}
+
+
+def kernel_distance(real: Array, drawn: Array) -> float:
+    """How far two sets of features [N, F] and [M, F] are from one distribution, 0 if they are of one.
+
+    The kernel inception distance (Binkowski and others, 2018: unbiased squared maximum mean discrepancy, cubic kernel),
+    with the judge's features, each over its own spread among the real ones, in place of Inception's.
+    """
+    centre, spread = real.mean(0), real.std(0) + 1e-6
+    one, other = ((features - centre) / spread for features in (real, drawn))
+
+    def kernel(a: Array, b: Array) -> Array:
+        return np.asarray((a @ b.T / a.shape[1] + 1) ** 3)
+
+    def within(a: Array) -> float:
+        among = kernel(a, a)
+        return float((among.sum() - np.trace(among)) / (len(a) * (len(a) - 1)))
+
+    return within(one) + within(other) - 2 * float(kernel(one, other).mean())
 
 
 def _iou(found: Array, real: Array) -> float:

@@ -74,10 +74,8 @@ class Judge(nn.Module):
 
     def forward(self, pictures: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Mask logits [B, h, w] and logits [B, answers] by attribute."""
-        x, levels = self.enter(pictures.contiguous(memory_format=torch.channels_last)), []
-        for index, block in enumerate(self.down):
-            x = block(functional.avg_pool2d(x, 2) if index else x)
-            levels.append(x)
+        levels = self._levels(pictures)
+        x = levels[-1]
         half = x.shape[2] // 2
         # Walls and skies are above, floors below: each half is summed up on its own. How far the light of the sun goes
         # beyond that of the sky is told by how much a half varies.
@@ -87,6 +85,18 @@ class Judge(nn.Module):
             x = block(torch.cat((functional.interpolate(x, scale_factor=2), level), 1))
         mask = functional.interpolate(self.mask(x), scale_factor=2, mode="bilinear")[:, 0]
         return mask, {name: head(pooled) for name, head in self.heads.items()}
+
+    def features(self, pictures: Tensor) -> Tensor:
+        """What a picture is like as a whole [B, 2 * sum of WIDTHS]: means and spreads of every level."""
+        levels = self._levels(pictures)
+        return torch.cat([one for level in levels for one in (level.mean((2, 3)), _spread(level))], 1)
+
+    def _levels(self, pictures: Tensor) -> list[Tensor]:
+        x, levels = self.enter(pictures.contiguous(memory_format=torch.channels_last)), []
+        for index, block in enumerate(self.down):
+            x = block(functional.avg_pool2d(x, 2) if index else x)
+            levels.append(x)
+        return levels
 
 
 def _spread(x: Tensor) -> Tensor:

@@ -127,7 +127,8 @@ def load_depth_estimator(profile: Profile, device: torch.device) -> DepthEstimat
     """The depth estimator alone, always in float32: it is small. Raises WeightsMissing or WeightsInvalid."""
     processor = read_folder(profile, "depth_estimator", AutoImageProcessor)
     model = read_model(profile, "depth_estimator", AutoModelForDepthEstimation, torch.float32)
-    return DepthEstimator(place(model, device), processor, profile.depth_near)
+    model = place(model, device).to(memory_format=torch.channels_last)
+    return DepthEstimator(model, processor, profile.depth_near)
 
 
 def _adapter(
