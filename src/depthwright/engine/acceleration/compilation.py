@@ -2,10 +2,14 @@
 
 import importlib.util
 import shutil
+from collections.abc import Callable
+from typing import Any
 
 import torch
+from torch import Tensor
+from torch._dynamo.decorators import mark_dynamic
 
-from depthwright.engine.acceleration.blocks import Blocks, double_block, single_block
+from depthwright.engine.acceleration.blocks import Blocks, Rotary, double_block, single_block
 
 
 def missing_compiler(device: torch.device) -> str | None:
@@ -23,7 +27,24 @@ def missing_compiler(device: torch.device) -> str | None:
 
 def compiled_blocks() -> Blocks:
     """Functions that compile themselves at their first call, or take what torch kept of an earlier process."""
-    return Blocks(
-        torch.compile(double_block, dynamic=True, fullgraph=True),
-        torch.compile(single_block, dynamic=True, fullgraph=True),
-    )
+    double: Callable[..., tuple[Tensor, Tensor]] = torch.compile(double_block, dynamic=False, fullgraph=True)
+    single: Callable[..., Tensor] = torch.compile(single_block, dynamic=False, fullgraph=True)
+
+    def any_double(block: Any, image: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+        _vary(image, rest[-1])
+        return double(block, image, *rest)
+
+    def any_single(block: Any, both: Tensor, *rest: Any) -> Tensor:
+        _vary(both, rest[-1])
+        return single(block, both, *rest)
+
+    return Blocks(any_double, any_single)
+
+
+def _vary(tokens: Tensor, rotary: Rotary) -> None:
+    """Only the number of tokens differs from request to request: with every side left open, tracing takes twice as long
+    at each start, as it reasons about widths that never change.
+    """
+    mark_dynamic(tokens, 1)
+    for each in rotary:
+        mark_dynamic(each, 0)
