@@ -40,6 +40,8 @@ FIRST_SEED, OTHER_SEED = 7_000_000, 7_500_000
 # Renders of other scenes, which pictures as a whole should be like.
 OTHERS = 128
 SIDE = 512
+# Of how many scenes pictures at other guidances and numbers of steps are shown.
+KEPT = 6
 WORDS = ("floor", "wall", "relief", "light", "style")
 COLUMNS = ("rmse", "correlation", "shuffled", "iou", "kid", "colour", *WORDS, "matches", "clipped")
 
@@ -56,6 +58,7 @@ class Session:
     examiner: Examiner
     others: np.ndarray
     seconds: list[float] = field(default_factory=list)
+    shown: dict[str, list[np.ndarray]] = field(default_factory=dict)
 
     def draw(self, prompt: str, depth: np.ndarray, seed: int, **parameters: float) -> np.ndarray:
         """One picture of the engine; `depth` is float 0..1."""
@@ -78,6 +81,12 @@ class Session:
             self.draw(caption(scene), truth.depth, scene.seed, **parameters)
             for scene, truth in track(pairs, description=name)
         ]
+
+    def look(self, name: str, **parameters: float) -> dict[str, float]:
+        """A picture of every scene, measured; the first few are kept to be shown."""
+        drawn = self.draw_all(name, **parameters)
+        self.shown[name] = drawn[:KEPT]
+        return self.examine_all(drawn)
 
     def examine_all(self, pictures: list[np.ndarray]) -> dict[str, float]:
         """Every picture is measured in the same way, and all of them beside renders of other scenes."""
@@ -112,22 +121,15 @@ def main() -> None:
     seconds = float(np.median(session.seconds))
     tables = {"scales": {name: session.examine_all(drawn) for name, drawn in pictures.items()}}
     # 3. Guidance, with control and without, and numbers of steps.
-    tables["guidance"] = {
-        f"guidance {guidance:g}, scale {scale:g}": session.examine_all(
-            session.draw_all(
-                f"guidance {guidance:g}",
-                guidance_scale=guidance,
-                control_scale=scale,
-                num_inference_steps=options.steps,
-            )
-        )
+    asked: dict[str, dict[str, float]] = {
+        f"guidance {guidance:g}, scale {scale:g}": {"guidance_scale": guidance, "control_scale": scale}
         for scale in (1.0, 0.0)
         for guidance in GUIDANCES
     }
-    few = {
-        f"{steps} steps": session.examine_all(session.draw_all(f"{steps} steps", num_inference_steps=steps))
-        for steps in FEW_STEPS
+    tables["guidance"] = {
+        name: session.look(name, **more, num_inference_steps=options.steps) for name, more in asked.items()
     }
+    few = {f"{steps} steps": session.look(f"{steps} steps", num_inference_steps=steps) for steps in FEW_STEPS}
     tables["steps"] = {**few, f"{options.steps} steps": tables["scales"]["scale 1"]}
     # 4. What users bring.
     foreign, foreign_pictures = _foreign(session, options.steps)
@@ -146,7 +148,9 @@ def main() -> None:
     for name, table in tables.items():
         _print(name, table)
     if options.docs:
-        write_docs(tables, facts, session.scenes, session.renders, pictures, foreign_pictures, PLAIN)
+        write_docs(
+            tables, facts, session.scenes, session.renders, pictures, session.shown, foreign_pictures, PLAIN
+        )
     print(json.dumps({**facts, "objects": int(facts["objects"]), "tables": tables}))
 
 

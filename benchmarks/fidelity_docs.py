@@ -57,12 +57,16 @@ instruments say of the true renders, and of the renders after the autoencoder al
 | matches | floor, light and style right, and every object's colour found among the objects, wherever they stand |
 | clipped | values within two of 0 or 255: what burning out would raise |
 
-The network that measures is `training/judge.py`. Where it names the true renders wrongly, as it often does the light, a
-share says little. Scenes of one to four objects, in four styles, are drawn as training draws them today.
+The network that measures is `training/judge.py`. Where it names the true renders wrongly, a share says little. Scenes
+of one to four objects, in four styles, are drawn as training draws them today.
 
 ![The figures over the control scale](images/fidelity-plot.png)
 
 ## Guidance and steps
+
+![Guidance 1, 3.5 and 6 at scale 1, then at scale 0, then 4 and 8 steps](images/fidelity-guidance.jpg)
+
+*From the left: guidance 1, 3.5 and 6 at control scale 1, the same at scale 0, then 4 and 8 steps at scale 1.*
 
 {guidance}
 
@@ -87,10 +91,11 @@ def write_docs(
     scenes: list[Scene],
     renders: list[Render],
     pictures: dict[str, list[np.ndarray]],
+    shown: dict[str, list[np.ndarray]],
     foreign: list[tuple[str, np.ndarray, np.ndarray]],
     plain: str,
 ) -> None:
-    """Write the page and its three pictures."""
+    """Write the page, its plot and its sheets; `shown` are pictures of the first scenes in other ways, in columns."""
     images = DOCS / "images"
     images.mkdir(parents=True, exist_ok=True)
     _plot(tables["scales"], images / "fidelity-plot.png")
@@ -101,6 +106,12 @@ def write_docs(
     ]
     _sheet(rows, images / "fidelity-sheet.jpg")
     _sheet([(name, [depth, picture]) for name, depth, picture in foreign], images / "fidelity-foreign.jpg")
+    columns = list(shown.values())
+    rows = [
+        (caption(scene), [column[index] for column in columns])
+        for index, scene in enumerate(scenes[: len(columns[0])])
+    ]
+    _sheet(rows, images / "fidelity-guidance.jpg")
     text = TEXT.format(
         **facts,
         scales=_markdown(tables["scales"]),
