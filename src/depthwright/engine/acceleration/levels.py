@@ -131,7 +131,7 @@ def _compiled(device: torch.device, compile_: Compile) -> tuple[bool, str]:
         return False, "blocks are not compiled, as DEPTHWRIGHT_COMPILE says"
     if compile_ == "auto" and device.type != "cuda":
         return False, (
-            "blocks are not compiled, which takes minutes on a CPU and gains little there "
+            "blocks are not compiled, which takes half a minute or more on a CPU and gains little there "
             "(DEPTHWRIGHT_COMPILE=always does it)"
         )
     if missing := missing_compiler(device):
