@@ -125,7 +125,7 @@ def _print(points: list[Point], levels: Mapping[Any, StepCacheSettings]) -> None
 def _plot(points: list[Point], levels: Mapping[Any, StepCacheSettings], scenes: int) -> None:
     figure, (near, depth) = plt.subplots(1, 2, figsize=(11, 4.2))
     for run in RUNS:
-        line = sorted((point for point in points if point.longest_run == run), key=lambda point: point.speed)
+        line = sorted((each for each in points if each.longest_run == run), key=lambda each: each.threshold)
         speeds = [point.speed for point in line]
         label = f"at most {run} forecasts in a row"
         near.plot(speeds, [point.worst_psnr for point in line], "o-", label=label, markersize=4)
