@@ -36,18 +36,19 @@ _BOX, _BICUBIC = Image.Resampling.BOX, Image.Resampling.BICUBIC
 def enlarge(picture: Image.Image, depth: DepthMap, canvas: Size) -> Image.Image:
     """Draw an RGB picture at the canvas's size; `depth` [canvas.height, canvas.width] in 0..1 shows the same scene."""
     # 1. What plain enlargement gives.
-    result = np.array(picture.resize(canvas, Image.Resampling.LANCZOS), dtype=np.float32)
+    result = np.array(picture.resize(canvas, Image.Resampling.LANCZOS))
     # 2. Where it falls short: around edges that the render's own grid could not hold.
     small = _resized(depth, Size(*picture.size), _BOX)
     inside = _inside(depth, small)
     share = _share(depth, small, inside)
-    rows, columns = np.nonzero(share)
+    rows, columns = np.divmod(np.flatnonzero(share > 0), canvas.width)
     # 3. There, colours from inside the surface that the map shows at that place.
     colours, weight = _fetched(picture, small, inside, depth, rows, columns)
     # 4. One picture of both.
     trust = share[rows, columns] * weight / (weight + FAINT)
-    result[rows, columns] += trust[:, None] * (colours - result[rows, columns])
-    return Image.fromarray(result.round().clip(0, 255).astype(np.uint8))
+    plain = result[rows, columns].astype(np.float32)
+    result[rows, columns] = (plain + trust[:, None] * (colours - plain)).round().clip(0, 255).astype(np.uint8)
+    return Image.fromarray(result)
 
 
 def _share(depth: DepthMap, small: Floats, inside: Floats) -> Floats:
