@@ -26,11 +26,12 @@ from benchmarks.fidelity_docs import write_docs
 from benchmarks.foreign import MAPS, PLAIN, PROMPTS
 from benchmarks.machine import processor
 from benchmarks.measures import Examiner, Figures, kernel_distance
+from benchmarks.pictures import held_out
 from depthwright import Engine
 from depthwright.engine.fidelity import measure
 from training.captions import caption
 from training.render import Render, render
-from training.scenes import Scene, random_scene
+from training.scenes import Scene
 
 JUDGE = Path(__file__).parent / "judge.safetensors"
 SCALES = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
@@ -172,16 +173,14 @@ def _mean(values: list[float] | list[bool]) -> float:
 
 def _session(options: argparse.Namespace) -> Session:
     engine = Engine.load(options.profile)
-    rng = np.random.default_rng(FIRST_SEED)
-    scenes = [random_scene(rng, seed=FIRST_SEED + index) for index in range(options.scenes)]
+    scenes = held_out(FIRST_SEED, options.scenes)
     examiner = Examiner(
         JUDGE, lambda picture: np.asarray(engine.depth(Image.fromarray(picture)), np.float32) / 255
     )
     renders = [render(scene, SIDE, SIDE) for scene in scenes]
-    rng = np.random.default_rng(OTHER_SEED)
-    others = [random_scene(rng, seed=OTHER_SEED + index) for index in range(OTHERS)]
     features = [
-        examiner.features(render(scene, SIDE, SIDE).rgb) for scene in track(others, description="others")
+        examiner.features(render(scene, SIDE, SIDE).rgb)
+        for scene in track(held_out(OTHER_SEED, OTHERS), description="others")
     ]
     return Session(engine, scenes, renders, examiner, np.stack(features))
 

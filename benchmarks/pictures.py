@@ -10,7 +10,7 @@ from PIL import Image
 from depthwright.parameters import Size
 from training.captions import caption
 from training.render import render
-from training.scenes import random_scene
+from training.scenes import Scene, random_scene
 
 FIRST_SEED = 8_000_000
 IDENTICAL = 99.0
@@ -25,10 +25,15 @@ class Asked:
     seed: int
 
 
+def held_out(first: int, count: int, aspect: float = 1.0) -> list[Scene]:
+    """So many scenes from seeds beyond those of any phase of training, for frames of this width over height."""
+    rng = np.random.default_rng(first)
+    return [random_scene(rng, aspect, seed=first + index) for index in range(count)]
+
+
 def asked(count: int, size: Size) -> list[Asked]:
     """So many scenes that no phase of training has seen, rendered in the size's aspect."""
-    rng = np.random.default_rng(FIRST_SEED)
-    scenes = [random_scene(rng, size.width / size.height, seed=FIRST_SEED + index) for index in range(count)]
+    scenes = held_out(FIRST_SEED, count, size.width / size.height)
     depths = [render(scene, size.width // 2, size.height // 2).depth for scene in scenes]
     return [
         Asked(caption(scene), Image.fromarray((depth * 255).round().astype(np.uint8)), scene.seed)

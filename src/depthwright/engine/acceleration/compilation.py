@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._dynamo.decorators import mark_dynamic
+from torch._dynamo import mark_dynamic
 
 from depthwright.engine.acceleration.blocks import Blocks, Rotary, double_block, single_block
 
