@@ -2,9 +2,9 @@
 
     python -m benchmarks.step_cache [--scenes 8] [--docs]
 
-Held-out scenes at control scales 0, 1 and 2. Each point is a threshold and a longest run; the profile's own levels are
-marked. Only denoising counts for speed, and it works in the model's own precision: what fewer bits change is not the
-cache's.
+Held-out scenes of three sizes, at control scales 0, 1 and 2 and under strong guidance. Each point is a threshold and a
+longest run; the profile's own levels are marked. Only denoising counts for speed, and it works in the model's own
+precision: what fewer bits change is not the cache's.
 """
 
 from __future__ import annotations
@@ -24,17 +24,21 @@ from rich.progress import track
 from rich.table import Table
 
 from benchmarks.fidelity import hardware
-from benchmarks.pictures import asked, psnr
+from benchmarks.pictures import Asked, asked, psnr
 from depthwright import Engine
 from depthwright.engine.profiles import StepCacheSettings
 from depthwright.parameters import Size
+from depthwright.result import GenerationResult
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
 
 PLOT = Path(__file__).parents[1] / "docs" / "images" / "step-cache.png"
-SIZE, STEPS, SCALES = Size(512, 512), 28, (0.0, 1.0, 2.0)
-THRESHOLDS = (0.05, 0.1, 0.15, 0.22, 0.3, 0.4)
+STEPS = 28
+# The worst pictures come of strong guidance and of sizes beside the square: thresholds have to bear both.
+SIZES = (Size(512, 512), Size(864, 1636), Size(1024, 768))
+SETTINGS = ({"control_scale": 0.0}, {"control_scale": 1.0}, {"control_scale": 2.0}, {"guidance_scale": 20.0})
+THRESHOLDS = (0.05, 0.08, 0.1, 0.13, 0.16, 0.2)
 RUNS = (3, 6)
 BOUNDS = {"regular": 40.0, "high": 31.0}
 
@@ -59,19 +63,25 @@ def main() -> None:
     levels = engine.components.profile.step_cache
     tried = [StepCacheSettings(threshold=one, longest_run=run) for run in RUNS for one in THRESHOLDS]
     tried += [each for each in levels.values() if each not in tried]
-    scenes = [(picture, scale) for picture in asked(options.scenes, SIZE) for scale in SCALES]
+    requests = [
+        _request(picture, size) | changes
+        for size in SIZES
+        for picture in asked(options.scenes, size)
+        for changes in SETTINGS
+    ]
     # 1. The reference.
-    reference = [_drawn(engine, picture, scale, None) for picture, scale in track(scenes, "none")]
+    reference = [_drawn(engine, request, None) for request in track(requests, "none")]
     # 2. Every setting, on the same scenes.
     points = []
     for settings in track(tried, "settings"):
-        drawn = [_drawn(engine, picture, scale, settings) for picture, scale in scenes]
+        drawn = [_drawn(engine, request, settings) for request in requests]
         points.append(_point(settings, reference, drawn))
     # 3. Table, plot, JSON.
     _print(points, levels)
     if options.docs:
         _plot(points, levels, options.scenes)
-    facts = {"scenes": options.scenes, "scales": SCALES, "steps": STEPS, "size": str(SIZE)}
+    sizes = [str(size) for size in SIZES]
+    facts = {"scenes": options.scenes, "sizes": sizes, "settings": SETTINGS, "steps": STEPS}
     chosen = {
         name: vars(point)
         for name, settings in levels.items()
@@ -82,23 +92,29 @@ def main() -> None:
     print(json.dumps({**told, "points": [vars(point) for point in points]}))
 
 
-def _drawn(engine: Engine, picture: Any, scale: float, settings: StepCacheSettings | None) -> Any:
+def _request(picture: Asked, size: Size) -> dict[str, Any]:
+    return {
+        "prompt": picture.prompt,
+        "control_image": picture.depth,
+        "seed": picture.seed,
+        "size": str(size),
+        "num_inference_steps": STEPS,
+    }
+
+
+def _drawn(engine: Engine, request: dict[str, Any], settings: StepCacheSettings | None) -> GenerationResult:
     """A result at level high with this cache and no other loss, or at level none."""
     parts = engine.components
     high = replace(parts.chosen.levels["high"], step_cache=settings, blocks=None, decoding=None)
     chosen = replace(parts.chosen, levels={**parts.chosen.levels, "high": high})
     return Engine(replace(parts, chosen=chosen)).generate(
-        prompt=picture.prompt,
-        control_image=picture.depth,
-        control_scale=scale,
-        seed=picture.seed,
-        size=str(SIZE),
-        num_inference_steps=STEPS,
-        acceleration="high" if settings else "none",
+        **request, acceleration="high" if settings else "none"
     )
 
 
-def _point(settings: StepCacheSettings, reference: list[Any], drawn: list[Any]) -> Point:
+def _point(
+    settings: StepCacheSettings, reference: list[GenerationResult], drawn: list[GenerationResult]
+) -> Point:
     seconds = [sum(each.seconds["denoise"] for each in results) for results in (reference, drawn)]
     rmse = [np.mean([each.fidelity[0].rmse for each in results]) for results in (reference, drawn)]
     pairs = zip(reference, drawn, strict=True)
@@ -145,7 +161,9 @@ def _plot(points: list[Point], levels: Mapping[Any, StepCacheSettings], scenes: 
     depth.axhline(1, color="grey", linestyle=":")
     near.legend(fontsize=8)
     figure.suptitle(
-        f"Step cache, embedded model: {scenes} held-out scenes at control scales 0, 1 and 2", fontsize=11
+        f"Step cache, embedded model: {scenes} held-out scenes of each of three sizes,"
+        " control scales 0 to 2, guidance 3.5 and 20",
+        fontsize=11,
     )
     figure.tight_layout()
     figure.savefig(PLOT, dpi=110)

@@ -59,7 +59,7 @@ def in_random_order() -> list[tuple[float, Size]]:
 def test_the_fast_walk_says_what_diffusers_says_at_any_scale_and_size_in_any_order(
     tiny: Tiny, memory: str
 ) -> None:
-    components = load_components(tiny.profile(memory=memory))
+    components = load_components(tiny.profile(memory=memory, lower_precision=False))
     for scale, render in in_random_order():
         fast = latents(components, scale, render, "regular")
         assert difference(fast, latents(components, scale, render, "none")) < 1e-5
@@ -109,18 +109,28 @@ def test_a_level_keeps_to_its_bound_at_every_scale(engine: Engine, level: Level,
 
 
 @pytest.mark.parametrize("level", BOUNDS)
-@pytest.mark.parametrize("scale", [0.0, 2.0])
+@pytest.mark.parametrize(
+    ("size", "number", "changes"),
+    [
+        (Size(512, 512), 3, {"control_scale": 0.0}),
+        (Size(512, 512), 3, {"control_scale": 2.0}),
+        (Size(1024, 768), 5, {"control_scale": 2.0}),
+        (Size(864, 1636), 4, {"guidance_scale": 20.0}),
+        (Size(864, 1636), 10, {"guidance_scale": 20.0}),
+    ],
+)
 def test_a_level_keeps_to_its_bound_where_bolder_forecasts_broke_it(
-    engine: Engine, level: Level, scale: float
+    engine: Engine, level: Level, size: Size, number: int, changes: dict[str, float]
 ) -> None:
-    """A checkered floor, the worst of the scenes that thresholds are set by: at 0.22 it was 26 dB away."""
-    scene = asked(4, Size(512, 512))[3]
+    """The worst of the scenes that thresholds are set by: 26 dB away at 0.22, 36 at a `regular` of 0.1."""
+    scene = asked(number + 1, size)[number]
     assert "checkered" in scene.prompt
     hard = {
         "prompt": scene.prompt,
         "control_image": scene.depth,
         "seed": scene.seed,
-        "control_scale": scale,
+        "size": str(size),
+        **changes,
     }
     [reference] = drawn(engine, **hard, acceleration="none")
     [fast] = drawn(engine, **hard, acceleration=level)
@@ -155,8 +165,9 @@ def test_the_result_tells_the_level_that_ran_and_how_many_steps_were_forecast(en
         for level in ("none", "regular", "high")
     }
     assert (told["none"].level, told["none"].techniques, told["none"].steps_forecast) == ("none", (), 0)
-    decoder = ("bfloat16 decoder",) if multiplies_bfloat16(CPU) else ()
-    assert told["regular"].techniques == ("fast walk", "step cache", "folded upsampling", *decoder)
+    common = {"fast walk", "step cache", "folded upsampling"}
+    narrow = {"bfloat16 blocks", "bfloat16 decoder"} if multiplies_bfloat16(CPU) else set()
+    assert set(told["regular"].techniques) == set(told["high"].techniques) == common | narrow
     assert 0 < told["regular"].steps_forecast <= told["high"].steps_forecast < 28
 
 
@@ -195,7 +206,7 @@ def test_the_chooser_says_why_it_does_not_compile(compile_: Any, word: str) -> N
 
 @pytest.mark.skipif(compilation.missing_compiler(CPU) is not None, reason="there is no C++ compiler here")
 def test_compiled_blocks_say_the_same_and_are_compiled_once_for_all_sizes_and_scales(tiny: Tiny) -> None:
-    components = load_components(tiny.profile(), compile_="always")
+    components = load_components(tiny.profile(lower_precision=False), compile_="always")
     assert "compiled" in components.chosen.levels["regular"].names
     graphs = torch._dynamo.utils.counters["stats"]
     graphs.clear()

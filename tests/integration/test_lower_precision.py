@@ -118,7 +118,7 @@ def test_the_embedded_model_keeps_its_bound_in_bfloat16_and_the_decoder_alone_ke
     for scale in SCALES:
         [reference] = drawn(engine, control_scale=scale, acceleration="none")
         [fast] = drawn(narrow, control_scale=scale, acceleration="high")
-        assert psnr(fast, reference) >= 34
+        assert psnr(fast, reference) >= 46
     decoder = replace(
         narrow.components.chosen,
         levels={**narrow.components.chosen.levels, "high": Techniques(decoding=IN_BFLOAT16)},
@@ -134,8 +134,8 @@ def test_a_processor_multiplies_in_bfloat16_where_it_has_units_for_it(
 ) -> None:
     monkeypatch.setattr(levels, "multiplies_bfloat16", lambda _device: units)
     chosen = choose(tiny.profile(), CPU)
-    assert chosen.levels["high"].blocks == ("bfloat16" if units else None)
-    assert chosen.levels["regular"].blocks is None
+    for level in ("regular", "high"):
+        assert chosen.levels[level].blocks == ("bfloat16" if units else None)
     assert chosen.levels["regular"].decoding == Decoding(folded=True, precision="bfloat16" if units else None)
     assert chosen.levels["none"] == Techniques()
     word = "has units for" if units else "no units for bfloat16"

@@ -20,6 +20,7 @@ from depthwright.engine.acceleration.compilation import compiled_blocks
 from depthwright.engine.acceleration.decoder import fast_decoders
 from depthwright.engine.acceleration.levels import choose
 from depthwright.engine.acceleration.narrow import narrow_blocks
+from depthwright.engine.acceleration.silent import leave_out_silent
 from depthwright.engine.adapter import ControlAdapter, LiveAdapter, MergedAdapter
 from depthwright.engine.components import Components
 from depthwright.engine.depth import DepthEstimator
@@ -74,6 +75,7 @@ def load_components(
         text_encoder = place(read_model(profile, "text_encoder", CLIPTextModel, dtype), where)
         # Convolutions read their channels together: the autoencoder is a fifth faster on a CPU when they lie so.
         vae = place(read_vae(profile, dtype), where).to(memory_format=torch.channels_last)
+        leave_out_silent(vae.encoder)
         depth_estimator = load_depth_estimator(profile, where)
         # 3. How each level of acceleration works here.
         chosen = choose(profile, where, compile_)

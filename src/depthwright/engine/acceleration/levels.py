@@ -105,7 +105,9 @@ def choose(profile: Profile, device: torch.device, compile_: Compile = "auto") -
     ]
     # 3. How far each goes.
     blocks, why = _blocks(profile, device, compiled=compiled)
-    reasons.append(f"high: {why}")
+    # Half the bits go unseen, a quarter of them does not.
+    unseen = blocks if blocks == "bfloat16" else None
+    reasons.append(f"{'high' if blocks == 'float8' else 'regular and high'}: {why}")
     decoding, whys = _decoding(profile, device)
     reasons += [f"regular and high: {why}" for why in whys]
     for level in ("regular", "high"):
@@ -114,7 +116,7 @@ def choose(profile: Profile, device: torch.device, compile_: Compile = "auto") -
             fast_walk=True,
             step_cache=cache,
             compiled=compiled,
-            blocks=blocks if level == "high" else None,
+            blocks=blocks if level == "high" else unseen,
             decoding=decoding,
         )
         reasons.append(
@@ -140,7 +142,7 @@ def _compiled(device: torch.device, compile_: Compile) -> tuple[bool, str]:
 
 
 def _blocks(profile: Profile, device: torch.device, *, compiled: bool) -> tuple[Precision | None, str]:
-    """What `high` multiplies in, where it is not the model's own precision, and why."""
+    """What blocks multiply in at most, where it is not the model's own precision, and why."""
     stays = f"blocks multiply in {profile.dtype}"
     if not profile.lower_precision:
         return None, f"{stays}, as the profile says"
