@@ -20,8 +20,9 @@ over both sizes; against the second {native[regular]} and {native[high]} times.
 
 {tables}
 *Worst PSNR* is that of the picture farthest from its own at `none`; the bounds are 40 dB for `regular` and 31 for
-`high`. *Depth RMSE* is the fidelity of the answers, 0-255, mean; `high` has to stay within 1.0 of `none`. Prompts,
-depth maps and control latents are forgotten before every picture here; a server finds them again.
+`high`. *Decode* is the autoencoder's decoder and, where a picture is larger than it was drawn, enlarging. *Depth RMSE*
+is the fidelity of the answers, 0-255, mean; `high` has to stay within 1.0 of `none`. Prompts, depth maps and control
+latents are forgotten before every picture here; a server finds them again.
 """
 
 
@@ -40,7 +41,10 @@ def _table(size: str, rows: dict[str, dict[str, Any]]) -> str:
         "|---|---|---|---|---|---|---|",
     ]
     for name, row in rows.items():
-        stages = ", ".join(f"{stage} {seconds:.2f}" for stage, seconds in row["stages"].items())
+        stages = ", ".join(
+            f"{stage} {seconds:.2f} ({seconds / row['seconds']:.0%})"
+            for stage, seconds in row["stages"].items()
+        )
         measured = [row.get(key, "") for key in ("steps_forecast", "psnr_min", "depth_rmse")]
         cells = [name, f"{row['seconds']:.2f}", f"{plain / row['seconds']:.2f}", *map(str, measured), stages]
         lines.append(f"| {' | '.join(cells)} |")

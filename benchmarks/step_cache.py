@@ -38,7 +38,7 @@ STEPS = 28
 # The worst pictures come of strong guidance and of sizes beside the square: thresholds have to bear both.
 SIZES = (Size(512, 512), Size(864, 1636), Size(1024, 768))
 SETTINGS = ({"control_scale": 0.0}, {"control_scale": 1.0}, {"control_scale": 2.0}, {"guidance_scale": 20.0})
-THRESHOLDS = (0.05, 0.08, 0.1, 0.13, 0.16, 0.2)
+THRESHOLDS = (0.025, 0.04, 0.06, 0.08, 0.1, 0.13)
 RUNS = (3, 6)
 BOUNDS = {"regular": 40.0, "high": 31.0}
 

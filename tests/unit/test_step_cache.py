@@ -50,11 +50,21 @@ def test_no_more_steps_than_the_longest_run_are_forecast_in_a_row() -> None:
     assert (blocks.calls, kept.forecast) == (4, 6)  # two, three forecast, one, three forecast, one
 
 
-def test_a_first_block_that_changes_too_much_is_followed_by_all_the_others() -> None:
+def test_a_first_block_that_strays_from_its_line_is_followed_by_all_the_others() -> None:
     blocks, kept = Blocks(), cache(threshold=0.1)
-    for step, first in enumerate((1.0, 1.0, 1.2, 1.25, 1.5)):
+    forecast = []
+    for step, first in enumerate((1.0, 1.0, 1.2, 1.35, 1.65, 1.5)):
         blocks.run(kept, step, first)
-    assert (blocks.calls, kept.forecast) == (4, 1)  # 1.25 differs from 1.2 by 4%
+        forecast.append(kept.forecast)
+    # Of 1.2 the line says 1 and of 1.35 it says 1.4, of 1.65 then 1.6; 1.5 is off 1.8 by a fifth.
+    assert forecast == [0, 0, 0, 1, 2, 2]
+
+
+def test_a_first_block_that_grows_fast_but_steadily_is_no_reason_to_compute() -> None:
+    blocks, kept = Blocks(), cache(threshold=0.01, longest_run=20)
+    for step in range(12):
+        blocks.run(kept, step, 1.0 + step)
+    assert (blocks.calls, kept.forecast) == (2, 10)
 
 
 def test_one_step_in_seven_is_always_computed_before_any_is_forecast() -> None:

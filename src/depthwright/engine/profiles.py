@@ -80,7 +80,7 @@ class Source(_Table):
 
 
 class StepCacheSettings(_Table):
-    """How bold the step cache is: how much of the first block's share may change, and how many forecasts follow."""
+    """How bold the step cache is: how far the first block's share may stray from its line, and the longest run."""
 
     threshold: Annotated[float, Field(gt=0, le=1)]
     longest_run: Annotated[int, Field(ge=1, le=20)]

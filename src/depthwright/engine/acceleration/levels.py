@@ -121,7 +121,7 @@ def choose(profile: Profile, device: torch.device, compile_: Compile = "auto") -
         )
         reasons.append(
             f"{level}: steps are forecast, {cache.longest_run} in a row at most, where the first block's share "
-            f"changes by less than {cache.threshold:g}"
+            f"strays from its line by less than {cache.threshold:g}"
             if cache
             else f"{level}: no step is forecast, since the profile names no threshold for that"
         )

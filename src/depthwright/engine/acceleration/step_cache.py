@@ -1,9 +1,10 @@
 """Step cache: a step that would add nearly what the last ones added takes a forecast of it instead of computing it.
 
-The first block is always computed. Where what it adds to the image's tokens differs from the last computed step's by
-less than the threshold, the share of all other blocks is carried on along a straight line through the last two steps
-that computed it; the first steps are never forecast. First Block Cache is ParaAttention's idea, forecasting
-TaylorSeer's, and cache-dit joins the two.
+The first block is always computed, and tells how good a forecast would be. What the other blocks add is carried on
+along a straight line through the last two steps that computed it; what the first block adds is compared with the line
+through the same two steps, and where it strays from that by less than the threshold, the forecast is taken. The first
+steps are never forecast. Asking the first block is ParaAttention's idea (First Block Cache, which compares it with the
+last computed step), forecasting TaylorSeer's, and cache-dit joins the two.
 """
 
 import math
@@ -20,7 +21,10 @@ _FIRST_SHARE = 7
 
 
 class _Computed(NamedTuple):
+    """What the first block and all others added to the image's tokens at a step."""
+
     step: int
+    first: Tensor
     rest: Tensor
 
 
@@ -32,7 +36,6 @@ class StepCache:
         self._first_steps = max(_LINE, math.ceil(steps / _FIRST_SHARE))
         self._step = 0
         self._run = 0
-        self._first: Tensor | None = None
         self._computed: list[_Computed] = []
         self.forecast = 0
 
@@ -43,21 +46,22 @@ class StepCache:
         if self._may_forecast(added):
             self._run += 1
             self.forecast += 1
-            return first + self._forecast()
-        last = others()
-        self._first = added
-        self._computed = [*self._computed[-1:], _Computed(self._step, last - first)]
+            earlier, last = self._computed
+            return first + self._onwards(earlier.rest, last.rest)
+        after = others()
+        self._computed = [*self._computed[-1:], _Computed(self._step, added, after - first)]
         self._run = 0
-        return last
+        return after
 
     def _may_forecast(self, added: Tensor) -> bool:
         if self._step <= self._first_steps or self._run >= self._settings.longest_run:
             return False
-        assert self._first is not None
-        change = (added - self._first).abs().mean() / self._first.abs().mean()
-        return bool(change < self._settings.threshold)
+        earlier, last = self._computed
+        strayed = (added - self._onwards(earlier.first, last.first)).abs().mean() / added.abs().mean()
+        return bool(strayed < self._settings.threshold)
 
-    def _forecast(self) -> Tensor:
-        before, last = self._computed
-        ahead = (self._step - last.step) / (last.step - before.step)
-        return last.rest + (last.rest - before.rest) * ahead
+    def _onwards(self, then: Tensor, now: Tensor) -> Tensor:
+        """What was added at the two last computed steps, carried on along a line to this one."""
+        earlier, last = self._computed
+        ahead = (self._step - last.step) / (last.step - earlier.step)
+        return now + (now - then) * ahead
