@@ -27,7 +27,7 @@ _SERVING = (
     "sqlalchemy",
     "uvicorn",
 )
-_HEAVY = ("torch", "diffusers", "transformers", "safetensors", "scipy", "numpy", "huggingface_hub")
+_HEAVY = ("torch", "diffusers", "transformers", "safetensors", "numpy", "huggingface_hub")
 
 
 class EngineLoader(Protocol):

@@ -35,7 +35,7 @@ def test_nothing_heavy_is_loaded(statement: str) -> None:
     assert done.stderr.splitlines()[-1] == "[]"
 
 
-@pytest.mark.parametrize("missing", ["torch", "numpy", "diffusers", "scipy"])
+@pytest.mark.parametrize("missing", ["torch", "numpy", "diffusers"])
 def test_without_the_engines_libraries_the_command_says_how_to_get_them(missing: str, tmp_path: Path) -> None:
     """A None in sys.modules is how Python blocks an import."""
     done = python(
